@@ -1,0 +1,176 @@
+/**
+ * The contract between a driver (kernel or portable) and a file system.
+ *
+ * A driver decodes and validates requests, calls these operations, and answers with what they return. An
+ * operation fails by throwing `ErrnoError`; anything else thrown is EIO, a log line and a metric, never a dead mount.
+ * Names arrive as validated bytes: 1 to 255, no NUL, no `/`. A driver never calls an operation on a node that it
+ * does not hold, and `forget` balances every entry it was given exactly.
+ */
+import type { NodeId } from '../base/brand.ts';
+
+/** Thrown by operations; `errno` is positive, from `errno.ts`. */
+export class ErrnoError extends Error {
+  readonly errno: number;
+  constructor(errno: number, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.name = 'ErrnoError';
+    this.errno = errno;
+  }
+}
+
+export interface RequestContext {
+  readonly uid: number;
+  readonly gid: number;
+  readonly pid: number;
+  /** Aborted when the kernel sends INTERRUPT for this request, and when the mount ends. */
+  readonly signal: AbortSignal;
+}
+
+/** What stat shows. `inode` is st_ino; several nodes may share it. */
+export interface NodeAttributes {
+  readonly inode: bigint;
+  readonly sizeBytes: number;
+  readonly modifiedNs: bigint;
+  readonly accessedNs: bigint;
+  readonly changedNs: bigint;
+  /** Type and permission bits, as in st_mode. */
+  readonly mode: number;
+  readonly links: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly device: number;
+  /** st_blksize. */
+  readonly blockBytes: number;
+}
+
+export interface AttributesReply {
+  readonly attributes: NodeAttributes;
+  /** For how long the kernel may use them. */
+  readonly validForMs: number;
+}
+
+export interface EntryReply extends AttributesReply {
+  /** 0n: there is no such name, and the kernel may remember that for `entryValidForMs`. */
+  readonly node: NodeId;
+  readonly entryValidForMs: number;
+}
+
+/** A descriptor to be registered with the kernel, once per node and shared by the opens of that node. */
+export interface BackingFile {
+  readonly fd: number;
+}
+
+export interface OpenReply {
+  /** Chosen by the file system; comes back in every call on this handle. */
+  readonly handle: bigint;
+  /** The kernel may keep its page cache of this node from earlier opens. */
+  readonly keepCache?: boolean;
+  /** Bypass the page cache. */
+  readonly directIo?: boolean;
+  /** close(2) need not tell us: saves a round trip for handles that cannot be dirty. */
+  readonly noFlush?: boolean;
+  /** Let the kernel read this file itself. Used only if the driver's `abilities.passthrough`. */
+  readonly backing?: BackingFile;
+}
+
+export interface DirectoryRecord {
+  readonly name: Uint8Array;
+  readonly inode: bigint;
+  /** File type bits as in st_mode >> 12 (DT_*). */
+  readonly type: number;
+  /** Where the listing goes on after this record; positive, stable for the life of the handle. */
+  readonly nextOffset: bigint;
+}
+
+/** For readdirplus. `entry` counts one lookup when it is called, and is called only for a record that fits; undefined for `.` and `..`. */
+export interface DirectoryPlusRecord extends DirectoryRecord {
+  readonly entry: () => EntryReply | undefined;
+}
+
+/**
+ * Receives records in order until it answers false: the record that was refused was not taken.
+ */
+export type DirectorySink<R> = (record: R) => boolean;
+
+export interface FileSystemStatistics {
+  readonly blocks: bigint;
+  readonly blocksFree: bigint;
+  readonly blocksAvailable: bigint;
+  readonly files: bigint;
+  readonly filesFree: bigint;
+  readonly blockBytes: number;
+  readonly fragmentBytes: number;
+  readonly nameBytesMax: number;
+}
+
+/** What a file system can ask of a mounted driver. */
+export interface DriverConnection {
+  readonly abilities: {
+    /** Opens may carry `backing`. */
+    readonly passthrough: boolean;
+    /** Longest one read can be. */
+    readonly readBytesMax: number;
+  };
+  /** Drops the kernel's cached attributes and, from `offset` on, pages of a node. Never called on the request path. */
+  invalidateNode(node: NodeId): Promise<void>;
+  invalidateEntry(parent: NodeId, name: Uint8Array): Promise<void>;
+  /** All entries of the mount at once; takes no kernel lock. False: this kernel cannot. */
+  invalidateAllEntries(): Promise<boolean>;
+}
+
+export interface FileSystemOperations {
+  /** Called once after negotiation, before any other operation. */
+  connected(connection: DriverConnection): void;
+  /** Called once when the mount is gone; no operation follows. Handles not yet released are to be closed. */
+  disconnected(): void;
+
+  lookup(parent: NodeId, name: Uint8Array, context: RequestContext): Promise<EntryReply>;
+  /** The kernel gives back `count` lookups of a node. Synchronous, cannot fail. */
+  forget(node: NodeId, count: bigint): void;
+  attributes(node: NodeId, handle: bigint | undefined, context: RequestContext): Promise<AttributesReply>;
+  readLink(node: NodeId, context: RequestContext): Promise<Uint8Array>;
+  /** `mask` as in access(2). Called only without default_permissions. */
+  access(node: NodeId, mask: number, context: RequestContext): Promise<void>;
+
+  open(node: NodeId, flags: number, context: RequestContext): Promise<OpenReply>;
+  /** Short only at the end of the file. */
+  read(
+    handle: bigint,
+    range: { readonly offset: number; readonly length: number },
+    context: RequestContext,
+  ): Promise<Uint8Array>;
+  /** close(2) of one descriptor. */
+  flush(handle: bigint, context: RequestContext): Promise<void>;
+  /** The last descriptor is gone. Synchronous for the caller; failures are only logged. */
+  release(handle: bigint): void;
+
+  openDirectory(node: NodeId, context: RequestContext): Promise<OpenReply>;
+  readDirectory(
+    handle: bigint,
+    offset: bigint,
+    sink: DirectorySink<DirectoryRecord>,
+    context: RequestContext,
+  ): Promise<void>;
+  readDirectoryPlus(
+    handle: bigint,
+    offset: bigint,
+    sink: DirectorySink<DirectoryPlusRecord>,
+    context: RequestContext,
+  ): Promise<void>;
+  releaseDirectory(handle: bigint): void;
+
+  statistics(context: RequestContext): Promise<FileSystemStatistics>;
+  getExtendedAttribute(node: NodeId, name: string, context: RequestContext): Promise<Uint8Array>;
+  listExtendedAttributes(node: NodeId, context: RequestContext): Promise<readonly string[]>;
+  /** Every operation that writes, by its FUSE name, until there is a write path: throws what the caller shall see. */
+  refuseChange(operation: string, node: NodeId, context: RequestContext): Promise<never>;
+}
+
+/** What a driver's constructor promises. */
+export interface Driver {
+  readonly mountpoint: string;
+  /** Resolves with the reason when the mount ends: unmounted by us, by someone else, or the connection failed. */
+  readonly ended: Promise<{ readonly reason: 'unmounted' | 'aborted'; readonly error?: unknown }>;
+  /** Unmounts; lazily after `deadlineMs` if something still holds files open. Never throws for a mount that is gone. */
+  unmount(options: { readonly deadlineMs: number }): Promise<void>;
+}

@@ -1,0 +1,91 @@
+/** Every metric of Perigee, by name, in one place. Units are in the names. No registry is global: each process makes one. */
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+
+export type Metrics = ReturnType<typeof createMetrics>;
+
+const SECONDS_BUCKETS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30];
+
+export function createMetrics() {
+  const registry = new Registry();
+  const registers = [registry];
+  return {
+    registry,
+    fuseRequests: new Counter({
+      name: 'perigee_fuse_requests_total',
+      help: 'Requests from the kernel by operation and result',
+      labelNames: ['op', 'errno'] as const,
+      registers,
+    }),
+    fuseRequestSeconds: new Histogram({
+      name: 'perigee_fuse_request_seconds',
+      help: 'Time from reading a request to writing its reply',
+      labelNames: ['op'] as const,
+      buckets: SECONDS_BUCKETS,
+      registers,
+    }),
+    cacheBytes: new Gauge({
+      name: 'perigee_cache_bytes',
+      help: 'Bytes of the NVMe tier by state: used, reserved, pinned, capacity',
+      labelNames: ['state'] as const,
+      registers,
+    }),
+    cacheReads: new Counter({
+      name: 'perigee_cache_reads_total',
+      help: 'Block reads by result: hit, miss, bypass, passthrough (opens)',
+      labelNames: ['result'] as const,
+      registers,
+    }),
+    cacheChecksumFailures: new Counter({
+      name: 'perigee_cache_checksum_failures_total',
+      help: 'Cached blocks that did not match their checksum and were dropped',
+      registers,
+    }),
+    cacheEvictedBytes: new Counter({
+      name: 'perigee_cache_evicted_bytes_total',
+      help: 'Bytes that left the NVMe tier',
+      registers,
+    }),
+    cacheHealth: new Gauge({
+      name: 'perigee_cache_health',
+      help: '0 normal, 1 unstable, 2 down (reads bypass the tier)',
+      registers,
+    }),
+    tierBytes: new Counter({
+      name: 'perigee_tier_bytes_total',
+      help: 'Bytes moved between the cache and a tier',
+      labelNames: ['tier', 'direction'] as const,
+      registers,
+    }),
+    tierRequests: new Counter({
+      name: 'perigee_tier_requests_total',
+      help: 'Requests to a tier by result: ok or the error code',
+      labelNames: ['tier', 'result'] as const,
+      registers,
+    }),
+    originRequests: new Counter({
+      name: 'perigee_origin_requests_total',
+      help: 'Calls answered by the origin by method and code',
+      labelNames: ['method', 'code'] as const,
+      registers,
+    }),
+    originRequestSeconds: new Histogram({
+      name: 'perigee_origin_request_seconds',
+      help: 'Time the origin took for a call',
+      labelNames: ['method'] as const,
+      buckets: SECONDS_BUCKETS,
+      registers,
+    }),
+    originStoreCalls: new Counter({
+      name: 'perigee_origin_store_calls_total',
+      help: 'Calls of the origin to object stores by kind and result',
+      labelNames: ['call', 'result'] as const,
+      registers,
+    }),
+    limitReached: new Counter({
+      name: 'perigee_limit_reached_total',
+      help: 'A named limit made something wait or fail',
+      labelNames: ['limit'] as const,
+      registers,
+    }),
+  };
+}
