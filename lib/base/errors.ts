@@ -47,7 +47,8 @@ export function invariant(condition: unknown, message: string): asserts conditio
 export function describeError(error: unknown): string {
   const texts: string[] = [];
   for (let at: unknown = error; at !== undefined && texts.length < 8;) {
-    const text = at instanceof Error ? at.message || at.name : String(at);
+    const text =
+      at instanceof Error ? at.message || at.name : typeof at === 'string' ? at : JSON.stringify(at);
     if (!texts.includes(text)) texts.push(text);
     at = at instanceof Error ? at.cause : undefined;
   }

@@ -1,0 +1,142 @@
+/**
+ * What the commands need from the processes they start and talk to. `lib/daemon` implements it; commands only
+ * parse, call and print, so they can be tested without a mount.
+ */
+import type { CachedVersion, CacheStat, VerifyReport } from '../../cache/block-cache.ts';
+
+export interface ExportOptions {
+  readonly name: string;
+  /** `file:///dir` or `s3://bucket/prefix?endpoint=…&region=…&pathStyle=true`. */
+  readonly url: string;
+}
+
+export interface OriginOptions {
+  readonly dataDirectory: string;
+  readonly listen: { readonly host: string; readonly port: number };
+  readonly exports: readonly ExportOptions[];
+  /** Accept calls from other hosts in plain text. */
+  readonly insecure: boolean;
+  readonly metrics: { readonly host: string; readonly port: number } | undefined;
+  readonly logLevel: LogLevel;
+}
+
+export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent';
+
+export interface MountOptions {
+  /** `host:port` of the origin. */
+  readonly origin: string;
+  readonly exportName: string;
+  readonly mountpoint: string;
+  readonly cacheDirectory: string;
+  readonly cacheBytes: number;
+  readonly blockBytes: number;
+  readonly wholeOnOpenBytes: number;
+  readonly driver: 'kernel' | 'portable';
+  readonly readOnly: boolean;
+  readonly allowOther: boolean;
+  /** Threads that fetch from object stores. */
+  readonly fetchThreads: number;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly metrics: { readonly host: string; readonly port: number } | undefined;
+  readonly logLevel: LogLevel;
+  /** Absent: standard error in the foreground, a file beside the cache in the background. */
+  readonly logFile: string | undefined;
+}
+
+export interface UpOptions {
+  /** Absent: a fresh temporary directory that is removed at the end. */
+  readonly directory: string | undefined;
+  /** Absent: a folder in `directory`. */
+  readonly mountpoint: string | undefined;
+  readonly sample: boolean;
+  readonly cacheBytes: number;
+  readonly driver: 'kernel' | 'portable';
+}
+
+/** One running mount as `perigee status` shows it. */
+export interface MountStatus {
+  readonly mountpoint: string;
+  readonly pid: number;
+  readonly version: string;
+  readonly origin: string;
+  readonly exportName: string;
+  readonly driver: 'kernel' | 'portable';
+  readonly passthrough: boolean;
+  readonly readOnly: boolean;
+  readonly upSeconds: number;
+  readonly originReachable: boolean;
+  readonly store: string;
+  readonly openFiles: number;
+  readonly nodes: number;
+  readonly reads: {
+    readonly passthroughOpens: number;
+    readonly servedOpens: number;
+    readonly servedBytes: number;
+  };
+  readonly cache: CacheStat;
+  readonly memoryBytes: number;
+}
+
+/** A live process in the foreground: wait for `ended`, or `stop` it. */
+export interface Running {
+  /** For people: where it answers. */
+  readonly address: string;
+  readonly ended: Promise<void>;
+  stop(): Promise<void>;
+}
+
+export interface UpRunning extends Running {
+  readonly mountpoint: string;
+  status(): Promise<MountStatus>;
+}
+
+/** Commands that a running mount answers over its admin socket. */
+export interface MountControl {
+  status(): Promise<MountStatus>;
+  cacheList(path: string | undefined): Promise<readonly CachedVersion[]>;
+  /** Pins or unpins every cached file at or below a path; returns how many. */
+  cachePin(path: string, pinned: boolean): Promise<number>;
+  /** Bytes freed. */
+  cacheEvict(path: string | undefined): Promise<number>;
+  cacheVerify(path: string | undefined): Promise<VerifyReport>;
+  /** Asks the daemon to unmount and end; resolves when the mount is gone. */
+  unmount(options: { readonly force: boolean }): Promise<void>;
+}
+
+export type FindingLevel = 'ok' | 'note' | 'warning' | 'failure';
+
+/** One line of `perigee doctor`. */
+export interface Finding {
+  readonly level: FindingLevel;
+  readonly subject: string;
+  readonly text: string;
+  /** What to do about it. */
+  readonly hint?: string;
+}
+
+export interface DoctorOptions {
+  readonly origin: string | undefined;
+  readonly exportName: string | undefined;
+  readonly cacheDirectory: string | undefined;
+  /** Directly at a store, without an origin. */
+  readonly storeUrl: string | undefined;
+  /** Walk at most this many keys for names that cannot be files. */
+  readonly keysMax: number;
+}
+
+export interface Runtime {
+  readonly version: string;
+  origin(options: OriginOptions): Promise<Running>;
+  /** In this process, until stopped. */
+  mountForeground(options: MountOptions): Promise<Running>;
+  /** In a process of its own; resolves when the mount answers, rejects with the daemon's own error. */
+  mountBackground(options: MountOptions): Promise<{ readonly pid: number }>;
+  up(options: UpOptions): Promise<UpRunning>;
+  /** Mountpoints of live mounts of this host. */
+  mounts(): Promise<readonly string[]>;
+  /** @throws PerigeeError with a hint if nothing of ours is mounted there. */
+  control(mountpoint: string): Promise<MountControl>;
+  /** For a mount whose daemon is gone: detaches it. */
+  forceUnmount(mountpoint: string): Promise<void>;
+  doctor(options: DoctorOptions): AsyncIterable<Finding>;
+}
