@@ -10,7 +10,8 @@ const order = [
   ['cache'],
   ['lib/prefetch'],
   ['lib/vfs'],
-  ['lib/control', 'lib/cli', 'lib/origin'],
+  ['lib/control'],
+  ['lib/cli', 'lib/origin'],
   ['lib/daemon'],
   ['bin'],
 ];

@@ -2,7 +2,9 @@
  * What the commands need from the processes they start and talk to. `lib/daemon` implements it; commands only
  * parse, call and print, so they can be tested without a mount.
  */
-import type { CachedVersion, CacheStat, VerifyReport } from '../../cache/block-cache.ts';
+import type { MountControl, MountStatus } from '../control/control.ts';
+
+export type { MountControl, MountStatus };
 
 export interface ExportOptions {
   readonly name: string;
@@ -53,30 +55,6 @@ export interface UpOptions {
   readonly driver: 'kernel' | 'portable';
 }
 
-/** One running mount as `perigee status` shows it. */
-export interface MountStatus {
-  readonly mountpoint: string;
-  readonly pid: number;
-  readonly version: string;
-  readonly origin: string;
-  readonly exportName: string;
-  readonly driver: 'kernel' | 'portable';
-  readonly passthrough: boolean;
-  readonly readOnly: boolean;
-  readonly upSeconds: number;
-  readonly originReachable: boolean;
-  readonly store: string;
-  readonly openFiles: number;
-  readonly nodes: number;
-  readonly reads: {
-    readonly passthroughOpens: number;
-    readonly servedOpens: number;
-    readonly servedBytes: number;
-  };
-  readonly cache: CacheStat;
-  readonly memoryBytes: number;
-}
-
 /** A live process in the foreground: wait for `ended`, or `stop` it. */
 export interface Running {
   /** For people: where it answers. */
@@ -88,19 +66,6 @@ export interface Running {
 export interface UpRunning extends Running {
   readonly mountpoint: string;
   status(): Promise<MountStatus>;
-}
-
-/** Commands that a running mount answers over its admin socket. */
-export interface MountControl {
-  status(): Promise<MountStatus>;
-  cacheList(path: string | undefined): Promise<readonly CachedVersion[]>;
-  /** Pins or unpins every cached file at or below a path; returns how many. */
-  cachePin(path: string, pinned: boolean): Promise<number>;
-  /** Bytes freed. */
-  cacheEvict(path: string | undefined): Promise<number>;
-  cacheVerify(path: string | undefined): Promise<VerifyReport>;
-  /** Asks the daemon to unmount and end; resolves when the mount is gone. */
-  unmount(options: { readonly force: boolean }): Promise<void>;
 }
 
 export type FindingLevel = 'ok' | 'note' | 'warning' | 'failure';

@@ -1,0 +1,69 @@
+/**
+ * The contract of the admin socket: what a running mount answers to the commands of its own host.
+ *
+ * Guarantees: only the user who runs the mount (and root) can connect; both ends validate what they receive;
+ * every call ends within its deadline with a result or a `ControlError`.
+ */
+import type { CachedVersion, CacheStat, VerifyReport } from '../../cache/block-cache.ts';
+import { PerigeeError } from '../base/errors.ts';
+
+/**
+ * - `not-running`: nothing of ours answers for that mount point
+ * - `in-use`: another live process answers for it
+ * - `access-denied`: the socket belongs to another user
+ * - `protocol`: the other end speaks another version, or not this protocol at all
+ * - `timeout`: no answer within the deadline
+ * - `closed`: the process ended before it answered
+ * - `remote`: the mount itself refused; the message and the hint are its own
+ * - `disk`: the run directory cannot be used; the cause has the errno
+ */
+export type ControlErrorCode =
+  'not-running' | 'in-use' | 'access-denied' | 'protocol' | 'timeout' | 'closed' | 'remote' | 'disk';
+
+export class ControlError extends PerigeeError<ControlErrorCode> {
+  override readonly layer = 'control';
+}
+
+/** One running mount as `perigee status` shows it. */
+export interface MountStatus {
+  readonly mountpoint: string;
+  readonly pid: number;
+  readonly version: string;
+  readonly origin: string;
+  readonly exportName: string;
+  readonly driver: 'kernel' | 'portable';
+  readonly passthrough: boolean;
+  readonly readOnly: boolean;
+  readonly upSeconds: number;
+  readonly originReachable: boolean;
+  readonly store: string;
+  readonly openFiles: number;
+  readonly nodes: number;
+  readonly reads: {
+    readonly passthroughOpens: number;
+    readonly servedOpens: number;
+    readonly servedBytes: number;
+  };
+  readonly cache: CacheStat;
+  readonly memoryBytes: number;
+}
+
+/**
+ * Commands that a running mount answers over its admin socket. A path is relative to the root of the export,
+ * without a slash at either end; undefined means the whole export.
+ */
+export interface MountControl {
+  status(): Promise<MountStatus>;
+  cacheList(path: string | undefined): Promise<readonly CachedVersion[]>;
+  /** Pins or unpins every cached file at or below a path; returns how many. */
+  cachePin(path: string, pinned: boolean): Promise<number>;
+  /** Bytes freed. */
+  cacheEvict(path: string | undefined): Promise<number>;
+  /** The signal is aborted when nobody waits for the report any more. */
+  cacheVerify(
+    path: string | undefined,
+    options?: { readonly signal?: AbortSignal },
+  ): Promise<VerifyReport>;
+  /** Asks the daemon to unmount and end; resolves when the mount is gone. */
+  unmount(options: { readonly force: boolean }): Promise<void>;
+}
