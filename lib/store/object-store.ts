@@ -57,6 +57,11 @@ export interface ObjectSummary {
 export interface ObjectHead extends ObjectSummary {
   readonly versionId: string | undefined;
   readonly metadata: ObjectMetadata;
+  /**
+   * MD5 of the whole content, 32 lower-case hexadecimal digits, only where the store vouches for it: the entity tag of
+   * an S3 object is one unless it was uploaded in parts or encrypted with SSE-KMS or SSE-C.
+   */
+  readonly contentMd5?: string;
 }
 
 export interface CallOptions {

@@ -1,0 +1,68 @@
+/** Every limit of fetching from object stores. Measured on a Ceph gateway over loopback with two cores: `npm run bench -- read`. */
+import { invariant } from '../base/errors.ts';
+import { KIB, MIB, STORE_DEADLINE_MS } from '../base/limits.ts';
+
+export interface FetchLimits {
+  /** One GET asks for at most this much (but never for less than a block); larger fills are several GETs at once. */
+  readonly getBytesMax: number;
+  /** An object that one GET covers is verified as a whole, up to this size, before anybody sees a byte of it. */
+  readonly wholeObjectBytesMax: number;
+  /** GETs under way in one worker that somebody waits for. */
+  readonly demandGetsPerWorkerMax: number;
+  /** GETs under way in one worker that read ahead or complete files: they leave room for the others. */
+  readonly aheadGetsPerWorkerMax: number;
+  /** First piece that is written and reported: small, so that a waiting reader gets its first byte early. Pieces double from here. */
+  readonly firstPieceBytes: number;
+  /** Largest piece of one write and one progress report. */
+  readonly pieceBytesMax: number;
+  /** Bytes of one GET that wait in memory for the sink; beyond it the body is paused. */
+  readonly waitingBytesMax: number;
+  /** New GETs after a body broke off, each from where the last one ended. */
+  readonly resumesMax: number;
+  /** Times that a range is fetched anew because it turned out corrupt. */
+  readonly corruptionsMax: number;
+  readonly resumeBackoffMs: number;
+  readonly resumeBackoffMsMax: number;
+  /** For the first byte of one GET and again between its bytes. */
+  readonly stallMs: number;
+  /** For a whole request, resumes included; the wait in the queue counts where somebody waits. */
+  readonly deadlineMs: number;
+  /** Past its deadline, or cancelled, a request must be let go by its worker within this time, or the worker is ended. */
+  readonly letGoMs: number;
+  /** Times that one request is started again because its worker died. */
+  readonly workerLossesMax: number;
+  /** How often deadlines are looked at. */
+  readonly sweepMs: number;
+}
+
+export const FETCH_LIMITS: FetchLimits = {
+  getBytesMax: 8 * MIB,
+  wholeObjectBytesMax: 8 * MIB,
+  demandGetsPerWorkerMax: 16,
+  aheadGetsPerWorkerMax: 8,
+  firstPieceBytes: 128 * KIB,
+  pieceBytesMax: 512 * KIB,
+  waitingBytesMax: 1 * MIB,
+  resumesMax: 16,
+  corruptionsMax: 3,
+  resumeBackoffMs: 50,
+  resumeBackoffMsMax: 2_000,
+  stallMs: 15_000,
+  deadlineMs: STORE_DEADLINE_MS,
+  letGoMs: 5_000,
+  workerLossesMax: 2,
+  sweepMs: 500,
+};
+
+/** Heap of one worker thread; buffers of bodies come on top and are bounded by `waitingBytesMax` per GET. */
+export const WORKER_HEAP_MIB_MAX = 128;
+
+invariant(
+  FETCH_LIMITS.getBytesMax <= FETCH_LIMITS.wholeObjectBytesMax,
+  'whatever one GET of the usual size covers whole is verified',
+);
+invariant(
+  FETCH_LIMITS.pieceBytesMax <= FETCH_LIMITS.waitingBytesMax,
+  'a piece fits what may wait for the sink',
+);
+invariant(FETCH_LIMITS.stallMs < FETCH_LIMITS.deadlineMs, 'a stalled body leaves time for another');

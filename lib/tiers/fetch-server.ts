@@ -1,0 +1,134 @@
+/**
+ * The worker's side of fetching: answers commands from the pool, one store per URL, many ranges at a time.
+ *
+ * Invariants: each command is answered exactly once, and only when none of its writes is under way; after `close`
+ * everything is cancelled, answered, and the port let go.
+ */
+import type { Clock } from '../base/clock.ts';
+import { invariant } from '../base/errors.ts';
+import type { Prng } from '../base/prng.ts';
+import type { ObjectStore } from '../store/object-store.ts';
+import { BlockChecksums } from './block-checksums.ts';
+import type { RangeSink } from './body-transfer.ts';
+import type { FetchLimits } from './fetch-limits.ts';
+import type { FetchCommand, FetchPort, FromFetchWorker, ToFetchWorker } from './fetch-protocol.ts';
+import { fetchRange } from './ranged-fetch.ts';
+import { failureOf, tierErrorOf } from './tier-errors.ts';
+
+export interface FetchServerOptions {
+  readonly port: FetchPort;
+  readonly openStore: (url: string) => ObjectStore;
+  /** Writes all pieces at a position of an open descriptor; small ones at once (undefined). */
+  readonly writeAt: (
+    descriptor: number,
+    pieces: readonly Buffer[],
+    position: number,
+  ) => Promise<void> | undefined;
+  readonly clock: Clock;
+  readonly prng: Prng;
+  readonly limits: FetchLimits;
+}
+
+export function serveFetches(options: FetchServerOptions): void {
+  const { port, openStore } = options;
+  const stores = new Map<string, ObjectStore>();
+  const running = new Map<number, { readonly cancel: AbortController; readonly ended: Promise<void> }>();
+
+  const storeOf = (url: string): ObjectStore => {
+    let store = stores.get(url);
+    if (store === undefined) stores.set(url, (store = openStore(url)));
+    return store;
+  };
+
+  const answer = async (command: FetchCommand, signal: AbortSignal): Promise<void> => {
+    const { id, offset, length } = command;
+    try {
+      const destination = destinationOf(command, options.writeAt);
+      await fetchRange(
+        {
+          source: command.source,
+          offset,
+          length,
+          sink: destination.sink,
+          deadlineMs: command.deadlineMs,
+          signal,
+          onProgress: (filledTo) => {
+            if (command.sink && filledTo < offset + length) port.post({ kind: 'progress', id, filledTo });
+          },
+        },
+        {
+          store: storeOf(command.storeUrl),
+          clock: options.clock,
+          prng: options.prng,
+          limits: options.limits,
+        },
+      );
+      const message = destination.answer(id);
+      port.post(message, message.kind === 'bytes' ? [message.bytes.buffer] : undefined);
+    } catch (error) {
+      const failure = failureOf(tierErrorOf(error, `fetching ${command.source.objectKey}`));
+      port.post({ kind: 'failed', id, failure });
+    } finally {
+      running.delete(id);
+    }
+  };
+
+  const close = async (): Promise<void> => {
+    for (const { cancel } of running.values()) cancel.abort();
+    await Promise.all(Array.from(running.values(), ({ ended }) => ended));
+    await Promise.allSettled(Array.from(stores.values(), (store) => store.close()));
+    port.close();
+  };
+
+  port.onMessage((message: ToFetchWorker) => {
+    switch (message.kind) {
+      case 'fetch': {
+        invariant(!running.has(message.id), 'a fetch has a number of its own');
+        const cancel = new AbortController();
+        const entry = { cancel, ended: Promise.resolve() };
+        running.set(message.id, entry);
+        entry.ended = answer(message, cancel.signal);
+        return;
+      }
+      case 'cancel':
+        running.get(message.id)?.cancel.abort();
+        return;
+      case 'close':
+        void close();
+    }
+  });
+}
+
+interface Destination {
+  readonly sink: RangeSink;
+  answer(id: number): Extract<FromFetchWorker, { kind: 'filled' | 'bytes' }>;
+}
+
+function destinationOf(command: FetchCommand, writeAt: FetchServerOptions['writeAt']): Destination {
+  const { offset, length, sink } = command;
+  if (sink === undefined) {
+    const bytes = new Uint8Array(length);
+    const copy = (pieces: readonly Buffer[], position: number): undefined => {
+      let at = position - offset;
+      for (const piece of pieces) {
+        bytes.set(piece, at);
+        at += piece.byteLength;
+      }
+    };
+    return {
+      sink: { observe: () => undefined, write: copy, restart: () => undefined },
+      answer: (id) => ({ kind: 'bytes', id, bytes }),
+    };
+  }
+  let checksums = new BlockChecksums(sink.blockBytes);
+  return {
+    sink: {
+      observe: (piece) => checksums.add(piece),
+      write: (pieces, position) => writeAt(sink.descriptor, pieces, position),
+      restart: () => {
+        checksums = new BlockChecksums(sink.blockBytes);
+      },
+    },
+    answer: (id) => ({ kind: 'filled', id, blockChecksums: checksums.finish() }),
+  };
+}

@@ -1,0 +1,189 @@
+/**
+ * The tier of object stores: worker threads fetch with conditional ranged GETs and write straight into the sink.
+ *
+ * How: two queues in front of the pool. What somebody waits for has one of its own, so it never waits behind
+ * background work; `readahead` goes before `background` in the other. A large fill is several GETs at once.
+ *
+ * Guarantees: those of `tier.ts`; and a fill settles only when nothing writes to its descriptor any more, so the
+ * caller may close it. Cancelled requests fail with the reason of their signal.
+ */
+import PQueue from 'p-queue';
+import type { Clock } from '../base/clock.ts';
+import { invariant } from '../base/errors.ts';
+import type { Logger } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { FETCH_LIMITS, type FetchLimits } from './fetch-limits.ts';
+import { FetchPool, type FetchAnswer, type PooledFetch } from './fetch-pool.ts';
+import type { FetchWorkerFactory } from './fetch-protocol.ts';
+import { FillWatermark, splitFill } from './fill-parts.ts';
+import {
+  TierError,
+  type FetchPriority,
+  type FillOptions,
+  type FillRequest,
+  type FillResult,
+  type Tier,
+  type VersionSource,
+} from './tier.ts';
+
+export interface StoreTierOptions {
+  readonly startWorker: FetchWorkerFactory;
+  readonly workerCount: number;
+  /** Undefined: there is no such export. Credentials are the worker's own. */
+  readonly storeUrlOf: (exportName: string) => string | undefined;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  readonly limits?: Partial<FetchLimits>;
+}
+
+/** For p-queue: higher goes first. */
+const PRIORITIES: Readonly<Record<FetchPriority, number>> = { demand: 2, readahead: 1, background: 0 };
+
+export function createStoreTier(options: StoreTierOptions): Tier {
+  return new StoreTier(options);
+}
+
+type Range = Parameters<Tier['read']>[0];
+
+interface Queued extends Omit<PooledFetch, 'storeUrl' | 'deadlineMs'> {
+  readonly priority: FetchPriority;
+}
+
+class StoreTier implements Tier {
+  readonly name = 'store';
+  readonly #options: StoreTierOptions;
+  readonly #limits: FetchLimits;
+  readonly #pool: FetchPool;
+  readonly #demand: PQueue;
+  readonly #ahead: PQueue;
+
+  constructor(options: StoreTierOptions) {
+    invariant(options.workerCount >= 1, 'a tier has a worker');
+    this.#options = options;
+    this.#limits = { ...FETCH_LIMITS, ...options.limits };
+    this.#pool = new FetchPool({ ...options, limits: this.#limits });
+    const { demandGetsPerWorkerMax, aheadGetsPerWorkerMax } = this.#limits;
+    this.#demand = new PQueue({ concurrency: demandGetsPerWorkerMax * options.workerCount });
+    this.#ahead = new PQueue({ concurrency: aheadGetsPerWorkerMax * options.workerCount });
+  }
+
+  async fill(request: FillRequest, options: FillOptions = {}): Promise<FillResult> {
+    checkRange(request);
+    const { source, offset, length, blockBytes, priority } = request;
+    invariant(offset % blockBytes === 0, 'a fill begins at a block boundary');
+    if (length === 0) return { blockChecksums: [] };
+    const { getBytesMax } = this.#limits;
+    const parts = splitFill({ offset, length }, { blockBytes, getBytesMax });
+    const watermark = new FillWatermark(parts);
+    const advance = (index: number, filledTo: number): void => {
+      const value = watermark.advance(index, filledTo);
+      if (value !== undefined) options.onProgress?.(value);
+    };
+    const sink = { descriptor: request.sinkFd, blockBytes };
+    const fillPart = async (index: number, signal: AbortSignal | undefined): Promise<readonly number[]> => {
+      const part = parts[index]!;
+      const onProgress = options.onProgress && ((filledTo: number) => advance(index, filledTo));
+      const answer = await this.#fetch({ source, ...part, sink, priority }, { signal, onProgress });
+      invariant(answer.kind === 'filled', 'a fill is answered with checksums');
+      advance(index, part.offset + part.length);
+      return answer.blockChecksums;
+    };
+    if (parts.length === 1) return { blockChecksums: await fillPart(0, options.signal) };
+    return { blockChecksums: await this.#allOrNone(parts.length, fillPart, options.signal) };
+  }
+
+  async read(range: Range, options: { readonly signal?: AbortSignal } = {}): Promise<Uint8Array> {
+    checkRange(range);
+    if (range.length === 0) return new Uint8Array(0);
+    const { source, offset, length, priority } = range;
+    const answer = await this.#fetch(
+      { source, offset, length, sink: undefined, priority },
+      { signal: options.signal, onProgress: undefined },
+    );
+    invariant(answer.kind === 'bytes', 'a read is answered with bytes');
+    return answer.bytes;
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.close();
+    // What still waits finds the pool closed.
+    await Promise.all([this.#demand.onIdle(), this.#ahead.onIdle()]);
+  }
+
+  /** Runs all parts; when one fails the others are cancelled, and all are let go before the failure is told. */
+  async #allOrNone(
+    count: number,
+    fillPart: (index: number, signal: AbortSignal) => Promise<readonly number[]>,
+    signal: AbortSignal | undefined,
+  ): Promise<readonly number[]> {
+    const others = new AbortController();
+    const abort = (): void => others.abort(signal?.reason);
+    if (signal?.aborted) abort();
+    signal?.addEventListener('abort', abort, { once: true });
+    let failure: { readonly error: unknown } | undefined;
+    const running = Array.from({ length: count }, async (_, index) => {
+      try {
+        return await fillPart(index, others.signal);
+      } catch (error) {
+        failure ??= { error };
+        others.abort(error);
+        return [];
+      }
+    });
+    const checksums = await Promise.all(running);
+    signal?.removeEventListener('abort', abort);
+    if (failure !== undefined) throw failure.error;
+    return checksums.flat();
+  }
+
+  async #fetch(
+    queued: Queued,
+    options: {
+      readonly signal: AbortSignal | undefined;
+      readonly onProgress: ((filledTo: number) => void) | undefined;
+    },
+  ): Promise<FetchAnswer> {
+    const { priority, ...fetch } = queued;
+    const { metrics, storeUrlOf, clock } = this.#options;
+    const storeUrl = storeUrlOf(fetch.source.exportName);
+    try {
+      if (storeUrl === undefined) {
+        throw new TierError('unavailable', `no store is known for export ${fetch.source.exportName}`);
+      }
+      const queue = priority === 'demand' ? this.#demand : this.#ahead;
+      const submittedMs = clock.nowMs();
+      if (queue.pending >= queue.concurrency) {
+        metrics.limitReached.inc({ limit: priority === 'demand' ? 'tier.demandGets' : 'tier.aheadGets' });
+      }
+      const answer = await queue.add(
+        () => {
+          const waitedMs = priority === 'demand' ? clock.nowMs() - submittedMs : 0;
+          const deadlineMs = this.#limits.deadlineMs - waitedMs;
+          if (deadlineMs <= 0) throw new TierError('timeout', 'too many requests were waiting');
+          return this.#pool.run({ ...fetch, storeUrl, deadlineMs }, options);
+        },
+        { priority: PRIORITIES[priority] },
+      );
+      metrics.tierRequests.inc({ tier: this.name, result: 'ok' });
+      metrics.tierBytes.inc({ tier: this.name, direction: 'in' }, fetch.length);
+      return answer;
+    } catch (error) {
+      const result = error instanceof TierError ? error.code : 'cancelled';
+      metrics.tierRequests.inc({ tier: this.name, result });
+      throw error;
+    }
+  }
+}
+
+function checkRange(range: {
+  readonly source: VersionSource;
+  readonly offset: number;
+  readonly length: number;
+}): void {
+  const { source, offset, length } = range;
+  invariant(
+    offset >= 0 && length >= 0 && offset + length <= source.sizeBytes,
+    'a range lies inside its version',
+  );
+}
