@@ -1,0 +1,111 @@
+/**
+ * What one open directory shows: `.` and `..`, then the listing, at offsets that stay stable until it is closed.
+ *
+ * Offset 0 begins a new pass over the directory, as rewinddir(3) wants. The next page is loaded while the current one is
+ * consumed; a reply is cut short rather than made to wait for it.
+ */
+import type { Clock } from '../base/clock.ts';
+import type { DirectoryEntry, Namespace } from '../namespace/namespace.ts';
+import { directoryType } from './attributes.ts';
+import { bounded, NAMESPACE_DEADLINE_MS } from './bounded.ts';
+import { DirectoryPages } from './directory-pages.ts';
+import { encodeName } from './names.ts';
+import type { Node } from './node-table.ts';
+
+/** One record on its way to the kernel; `entry` is undefined for `.` and `..`. */
+export interface StreamRecord {
+  readonly name: Uint8Array;
+  readonly inode: bigint;
+  readonly type: number;
+  readonly nextOffset: bigint;
+  readonly entry: DirectoryEntry | undefined;
+}
+
+/** Offsets of `.` and `..`; listed entries follow. */
+const DOTS = 2;
+const DOT = Buffer.from('.');
+const DOT_DOT = Buffer.from('..');
+
+export interface DirectoryStreamOptions {
+  readonly namespace: Namespace;
+  readonly clock: Clock;
+  /** A listed name that cannot be shown. */
+  readonly onBadName: (name: string) => void;
+}
+
+export class DirectoryStream {
+  readonly #directory: Node;
+  readonly #options: DirectoryStreamOptions;
+  readonly #closed = new AbortController();
+  #pages: DirectoryPages;
+  #started = false;
+
+  constructor(directory: Node, options: DirectoryStreamOptions) {
+    this.#directory = directory;
+    this.#options = options;
+    this.#pages = this.#newPages();
+  }
+
+  /** Gives records from `offset` on until `take` answers false or the end is reached. */
+  async read(
+    offset: bigint,
+    take: (record: StreamRecord) => boolean,
+    options: { readonly signal: AbortSignal },
+  ): Promise<void> {
+    if (offset === 0n && this.#started) this.#pages = this.#newPages();
+    this.#started = true;
+    const pages = this.#pages;
+    let position = Number(offset);
+    for (; position < DOTS; position++) if (!take(this.#dot(position))) return;
+    for (let taken = position - Number(offset); taken === 0 || pages.isReady(position - DOTS);) {
+      const page = await bounded(
+        this.#options.clock,
+        { signal: options.signal, deadlineMs: NAMESPACE_DEADLINE_MS },
+        () => pages.at(position - DOTS),
+      );
+      if (page === undefined) return;
+      pages.prefetchAfter(page);
+      const first = position - DOTS - page.firstPosition;
+      for (const entry of page.entries.slice(first)) {
+        position += 1;
+        const record = entry && this.#record(entry, BigInt(position));
+        if (record === undefined) continue;
+        if (!take(record)) return;
+        taken += 1;
+      }
+    }
+  }
+
+  close(): void {
+    this.#closed.abort();
+  }
+
+  #newPages(): DirectoryPages {
+    const { namespace, clock } = this.#options;
+    const bound = { signal: this.#closed.signal, deadlineMs: NAMESPACE_DEADLINE_MS };
+    return new DirectoryPages((page) =>
+      bounded(clock, bound, (signal) => namespace.list(this.#directory.inode, page, { signal })),
+    );
+  }
+
+  #dot(position: number): StreamRecord {
+    const of = position === 0 ? this.#directory : (this.#directory.parent ?? this.#directory);
+    return {
+      name: position === 0 ? DOT : DOT_DOT,
+      inode: of.inode,
+      type: directoryType('directory'),
+      nextOffset: BigInt(position + 1),
+      entry: undefined,
+    };
+  }
+
+  #record(entry: DirectoryEntry, nextOffset: bigint): StreamRecord | undefined {
+    const name = encodeName(entry.name);
+    if (name === undefined) {
+      this.#options.onBadName(entry.name);
+      return undefined;
+    }
+    const { inode, kind } = entry.attributes;
+    return { name, inode, type: directoryType(kind), nextOffset, entry };
+  }
+}

@@ -1,0 +1,186 @@
+/**
+ * The nodes that the kernel knows, with exact lookup counts.
+ *
+ * A file's node stands for (inode, version, I/O mode): the kernel refuses to mix passthrough and served handles of one
+ * node, so a file whose node is open in one mode and can be opened in the other gets a second node, with the same
+ * st_ino. Directories and symlinks have one node an inode. Node ids are never used twice.
+ *
+ * Invariants: a node lives while the kernel holds lookups of it or something here holds it (an open, a pending open, a
+ * directory stream), and not longer; the root lives for ever; a node's inode, kind and version never change.
+ */
+import { ROOT_NODE, type InodeNumber, type NodeId, type VersionId } from '../base/brand.ts';
+import type { CacheHandle } from '../../cache/block-cache.ts';
+import type { BackingFile } from '../fuse/operations.ts';
+import type { InodeAttributes, InodeKind } from '../namespace/namespace.ts';
+
+/**
+ * - `idle`: no handle is open; the next open chooses
+ * - `served`: handles are open, and their reads come to us
+ * - `passthrough`: handles are open, and the kernel reads the blob
+ */
+export type NodeMode = 'idle' | 'served' | 'passthrough';
+
+export interface Node {
+  readonly id: NodeId;
+  readonly inode: InodeNumber;
+  readonly kind: InodeKind;
+  /** Files only. */
+  readonly version: VersionId | undefined;
+  /** Of this node's version, as the namespace last told; undefined only for the root before its first answer. */
+  attributes: InodeAttributes | undefined;
+  /** Where it was last looked up; for people only. */
+  parent: Node | undefined;
+  name: string;
+  lookups: number;
+  /** Opens, pending opens and directory streams. */
+  holds: number;
+  /** Handles of the file that the kernel was given. */
+  opens: number;
+  mode: NodeMode;
+  /** Of the cache, shared by all opens of the node, pending ones included. */
+  cached: CacheHandle | undefined;
+  /** What the kernel was given; the same for all opens while the mode is passthrough. */
+  backing: BackingFile | undefined;
+}
+
+export interface NodeTableOptions {
+  readonly rootInode: InodeNumber;
+  /** Of a node that is open: whether a new node would be opened otherwise, or over another blob. */
+  readonly isOutdated: (node: Node) => boolean;
+}
+
+export class NodeTable {
+  readonly root: Node;
+  readonly #isOutdated: (node: Node) => boolean;
+  readonly #nodes = new Map<NodeId, Node>();
+  readonly #byInode = new Map<InodeNumber, Node[]>();
+  #lastId: bigint = ROOT_NODE;
+
+  constructor(options: NodeTableOptions) {
+    this.#isOutdated = options.isOutdated;
+    this.root = newNode(ROOT_NODE, { inode: options.rootInode, kind: 'directory' });
+    this.root.lookups = 1;
+    this.#add(this.root);
+  }
+
+  get size(): number {
+    return this.#nodes.size;
+  }
+
+  get(id: NodeId): Node | undefined {
+    return this.#nodes.get(id);
+  }
+
+  all(): IterableIterator<Node> {
+    return this.#nodes.values();
+  }
+
+  /** Finds or makes the node for what a name was found to be, and counts one lookup of it. */
+  enter(attributes: InodeAttributes, at: { readonly parent: Node; readonly name: string }): Node {
+    let node = this.#find(attributes);
+    if (node === undefined) {
+      node = newNode(++this.#lastId as NodeId, {
+        inode: attributes.inode,
+        kind: attributes.kind,
+        ...(attributes.source && { version: attributes.source.version }),
+      });
+      this.#add(node);
+    }
+    node.attributes = attributes;
+    if (node !== this.root) {
+      node.parent = at.parent;
+      node.name = at.name;
+      node.lookups += 1;
+    }
+    return node;
+  }
+
+  /** Gives back lookups. False if the kernel gave back more than it was given: a fault of the driver. */
+  forget(id: NodeId, count: bigint): boolean {
+    const node = this.#nodes.get(id);
+    if (node === undefined) return false;
+    if (node === this.root) return true;
+    const exact = count <= BigInt(node.lookups);
+    node.lookups = exact ? node.lookups - Number(count) : 0;
+    this.#removeIfUnused(node);
+    return exact;
+  }
+
+  hold(node: Node): void {
+    node.holds += 1;
+  }
+
+  unhold(node: Node): void {
+    node.holds -= 1;
+    this.#removeIfUnused(node);
+  }
+
+  /**
+   * The node to answer with: one that is open in passthrough, else an idle one (the newest, so that answers do not
+   * alternate), else one that is served. What is outdated is left to its handles.
+   */
+  #find(attributes: InodeAttributes): Node | undefined {
+    let idle: Node | undefined;
+    let served: Node | undefined;
+    for (const node of this.#byInode.get(attributes.inode) ?? []) {
+      if (node.kind !== attributes.kind || node.version !== attributes.source?.version) continue;
+      if (node.mode === 'idle') idle = node;
+      else if (this.#isOutdated(node)) continue;
+      else if (node.mode === 'passthrough') return node;
+      else served = node;
+    }
+    return idle ?? served;
+  }
+
+  #add(node: Node): void {
+    this.#nodes.set(node.id, node);
+    const siblings = this.#byInode.get(node.inode);
+    if (siblings === undefined) this.#byInode.set(node.inode, [node]);
+    else siblings.push(node);
+  }
+
+  #removeIfUnused(node: Node): void {
+    if (node.lookups > 0 || node.holds > 0) return;
+    this.#nodes.delete(node.id);
+    const siblings = this.#byInode.get(node.inode);
+    if (siblings === undefined) return;
+    const left = siblings.filter((other) => other !== node);
+    if (left.length === 0) this.#byInode.delete(node.inode);
+    else this.#byInode.set(node.inode, left);
+  }
+}
+
+/** Directories moved under each other between lookups can look like a ring for a while. */
+const PATH_NAMES_MAX = 1024;
+
+/** The path in the export, by the names under which it was last looked up. */
+export function pathOf(node: Node): string {
+  const names: string[] = [];
+  let at = node;
+  while (at.parent !== undefined && names.length < PATH_NAMES_MAX) {
+    names.push(at.name);
+    at = at.parent;
+  }
+  return names.reverse().join('/');
+}
+
+function newNode(
+  id: NodeId,
+  of: { readonly inode: InodeNumber; readonly kind: InodeKind; readonly version?: VersionId },
+): Node {
+  return {
+    id,
+    inode: of.inode,
+    kind: of.kind,
+    version: of.version,
+    attributes: undefined,
+    parent: undefined,
+    name: '',
+    lookups: 0,
+    holds: 0,
+    opens: 0,
+    mode: 'idle',
+    cached: undefined,
+    backing: undefined,
+  };
+}

@@ -1,0 +1,388 @@
+/**
+ * POSIX semantics, read side, over inodes, versions and handles: what a driver calls.
+ *
+ * - Every lookup and getattr asks the namespace, and passes on for how long the answer may be used.
+ * - A file's node stands for one version, so a handle sees one version from open to close whatever others commit. What
+ *   fstat shows of it is that version's size and times, with the inode's present owner and permissions.
+ * - The version of a handle is the one that the lookup of the same open(2) found. When that one is gone from the object
+ *   store before it could be fetched, the origin is told and the open is ESTALE, which makes the kernel walk the path
+ *   once more.
+ * - Reads go to the cache; those of passthrough handles do not come here at all, but would be answered.
+ * - Everything that changes is EROFS.
+ *
+ * Every wait has a deadline and ends when the program is interrupted. Every failure leaves as an `ErrnoError`, by the
+ * one mapping of `errno-of.ts`; an EIO always has a log line with its cause.
+ */
+import type { BlockCache } from '../../cache/block-cache.ts';
+import { ROOT_INODE, type InodeNumber, type NodeId } from '../base/brand.ts';
+import type { Clock } from '../base/clock.ts';
+import { describeError } from '../base/errors.ts';
+import { MIB, NAME_BYTES_MAX } from '../base/limits.ts';
+import { Errno, errnoName } from '../fuse/errno.ts';
+import {
+  ErrnoError,
+  type AttributesReply,
+  type DirectoryPlusRecord,
+  type DirectoryRecord,
+  type DirectorySink,
+  type DriverConnection,
+  type EntryReply,
+  type FileSystemOperations,
+  type FileSystemStatistics,
+  type OpenReply,
+  type RequestContext,
+} from '../fuse/operations.ts';
+import type { AttributesAnswer, DirectoryEntry, InodeAttributes, Namespace } from '../namespace/namespace.ts';
+import type { AccessObserver } from '../prefetch/access-observer.ts';
+import type { Logger } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { isPermitted, nodeAttributes, NO_ATTRIBUTES, WANT_WRITE } from './attributes.ts';
+import { bounded, NAMESPACE_DEADLINE_MS } from './bounded.ts';
+import { DirectoryStream } from './directory-stream.ts';
+import { errnoOf } from './errno-of.ts';
+import { extendedAttribute, extendedAttributeNames, type HeldState } from './extended-attributes.ts';
+import { FileOpener } from './file-opener.ts';
+import { HandleTable } from './handle-table.ts';
+import { decodeName } from './names.ts';
+import { NodeTable, type Node } from './node-table.ts';
+import { Reader, type ByteRange } from './reader.ts';
+import { StaleReports } from './stale-reports.ts';
+import type { VfsStat } from './vfs-stat.ts';
+
+/** Of open(2), from include/uapi/asm-generic/fcntl.h. */
+const O_ACCMODE = 3;
+const O_RDONLY = 0;
+const O_TRUNC = 0o1000;
+
+export interface VfsOptions {
+  readonly namespace: Namespace;
+  readonly cache: BlockCache;
+  readonly observer: AccessObserver;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  /** A file up to this size is fetched whole inside open. */
+  readonly wholeOnOpenBytes: number;
+  readonly readOnly: boolean;
+  /** The directory that the mount shows; the export's root if absent. */
+  readonly exportRoot?: InodeNumber;
+}
+
+export interface Vfs extends FileSystemOperations {
+  stat(): VfsStat;
+  /** Closes what is open, ends what runs in the background. No operation follows. */
+  close(): void;
+}
+
+export function createVfs(options: VfsOptions): Vfs {
+  return new ReadOnlyVfs(options);
+}
+
+class ReadOnlyVfs implements Vfs {
+  readonly #options: VfsOptions;
+  readonly #ended = new AbortController();
+  readonly #nodes: NodeTable;
+  readonly #handles = new HandleTable();
+  readonly #reader: Reader;
+  readonly #opener: FileOpener;
+
+  constructor(options: VfsOptions) {
+    const { namespace, clock, logger } = options;
+    this.#options = options;
+    this.#nodes = new NodeTable({
+      rootInode: options.exportRoot ?? ROOT_INODE,
+      isOutdated: (node) => this.#opener.isOutdated(node),
+    });
+    const reports = new StaleReports({ namespace, clock, logger, signal: this.#ended.signal });
+    this.#reader = new Reader({ ...options, reports });
+    this.#opener = new FileOpener({ ...options, nodes: this.#nodes, reader: this.#reader });
+  }
+
+  connected(connection: DriverConnection): void {
+    this.#opener.passthroughAble = connection.abilities.passthrough;
+  }
+
+  disconnected(): void {
+    for (const id of this.#handles.ids()) this.#close(id);
+  }
+
+  close(): void {
+    this.disconnected();
+    this.#ended.abort();
+    this.#reader.close();
+  }
+
+  stat(): VfsStat {
+    return {
+      openFiles: this.#handles.files,
+      nodes: this.#nodes.size,
+      ...this.#opener.opens,
+      servedBytes: this.#reader.servedBytes,
+    };
+  }
+
+  lookup(parent: NodeId, name: Uint8Array, context: RequestContext): Promise<EntryReply> {
+    return this.#guard('lookup', async () => {
+      const directory = this.#directory(parent);
+      const text = decodeName(name);
+      if (text === undefined) return noEntry(0);
+      const { attributes, validForMs } = await this.#ask(context, (signal) =>
+        this.#options.namespace.lookup(directory.inode, text, { signal }),
+      );
+      if (attributes === undefined) return noEntry(validForMs);
+      return this.#enter(attributes, { parent: directory, name: text, validForMs });
+    });
+  }
+
+  forget(node: NodeId, count: bigint): void {
+    if (!this.#nodes.forget(node, count)) {
+      this.#options.logger.error(
+        { node: String(node), count: String(count) },
+        'more lookups given back than taken',
+      );
+    }
+  }
+
+  attributes(id: NodeId, _handle: bigint | undefined, context: RequestContext): Promise<AttributesReply> {
+    return this.#guard('getattr', async () => {
+      const { attributes, validForMs, gone } = await this.#attributes(this.#node(id), context);
+      return { attributes: nodeAttributes(attributes, { gone }), validForMs };
+    });
+  }
+
+  readLink(id: NodeId, _context: RequestContext): Promise<Uint8Array> {
+    return this.#guard('readlink', async () => {
+      const node = this.#node(id);
+      const target = node.attributes?.target;
+      if (node.kind !== 'symlink' || target === undefined) {
+        throw new ErrnoError(Errno.EINVAL, 'not a symbolic link');
+      }
+      return Buffer.from(target, 'utf8');
+    });
+  }
+
+  access(id: NodeId, mask: number, context: RequestContext): Promise<void> {
+    return this.#guard('access', async () => {
+      const { attributes } = await this.#attributes(this.#node(id), context);
+      if (!isPermitted(attributes, mask, context)) {
+        throw new ErrnoError(Errno.EACCES, 'the permission bits say no');
+      }
+      if ((mask & WANT_WRITE) !== 0) throw this.#refusal('write access');
+    });
+  }
+
+  open(id: NodeId, flags: number, context: RequestContext): Promise<OpenReply> {
+    return this.#guard('open', async () => {
+      const node = this.#node(id);
+      if (node.kind === 'directory') throw new ErrnoError(Errno.EISDIR, 'a directory');
+      if (node.kind === 'symlink') throw new ErrnoError(Errno.EINVAL, 'a symbolic link');
+      if ((flags & O_ACCMODE) !== O_RDONLY || (flags & O_TRUNC) !== 0)
+        throw this.#refusal('an open for write');
+      const backing = await this.#opener.open(node, context);
+      const handle = this.#handles.add({ kind: 'file', node });
+      // The node's pages are those of one version: they stay right for every later open.
+      return { handle, noFlush: true, ...(backing === undefined ? { keepCache: true } : { backing }) };
+    });
+  }
+
+  read(handle: bigint, range: ByteRange, context: RequestContext): Promise<Uint8Array> {
+    return this.#guard('read', async () => {
+      const { node } = this.#handles.file(handle);
+      if (node.cached === undefined) throw new ErrnoError(Errno.EBADF, 'the handle is closed');
+      return this.#reader.read({ node, cached: node.cached }, range, context);
+    });
+  }
+
+  async flush(_handle: bigint, _context: RequestContext): Promise<void> {}
+
+  release(handle: bigint): void {
+    this.#close(handle);
+  }
+
+  openDirectory(id: NodeId, _context: RequestContext): Promise<OpenReply> {
+    return this.#guard('opendir', async () => {
+      const node = this.#directory(id);
+      const { namespace, clock, logger } = this.#options;
+      const stream = new DirectoryStream(node, {
+        namespace,
+        clock,
+        onBadName: (name) => logger.debug({ directory: String(node.inode), name }, 'a name cannot be shown'),
+      });
+      this.#nodes.hold(node);
+      return { handle: this.#handles.add({ kind: 'directory', node, stream }) };
+    });
+  }
+
+  readDirectory(
+    handle: bigint,
+    offset: bigint,
+    sink: DirectorySink<DirectoryRecord>,
+    context: RequestContext,
+  ): Promise<void> {
+    return this.#guard('readdir', () =>
+      this.#handles.directory(handle).stream.read(offset, (record) => sink(record), context),
+    );
+  }
+
+  readDirectoryPlus(
+    handle: bigint,
+    offset: bigint,
+    sink: DirectorySink<DirectoryPlusRecord>,
+    context: RequestContext,
+  ): Promise<void> {
+    return this.#guard('readdirplus', () => {
+      const { node, stream } = this.#handles.directory(handle);
+      const take = ({ entry, ...record }: Parameters<Parameters<DirectoryStream['read']>[1]>[0]): boolean =>
+        sink({ ...record, entry: () => entry && this.#listed(node, entry) });
+      return stream.read(offset, take, context);
+    });
+  }
+
+  releaseDirectory(handle: bigint): void {
+    this.#close(handle);
+  }
+
+  statistics(context: RequestContext): Promise<FileSystemStatistics> {
+    return this.#guard('statfs', async () => {
+      const usage = await this.#ask(context, (signal) => this.#options.namespace.usage({ signal }));
+      const blockBytes = MIB;
+      const blocks = usage.bytesTotal / BigInt(blockBytes);
+      const free = positive(usage.bytesTotal - usage.bytesUsed) / BigInt(blockBytes);
+      return {
+        blocks,
+        blocksFree: free,
+        blocksAvailable: free,
+        files: usage.inodesTotal,
+        filesFree: positive(usage.inodesTotal - usage.inodesUsed),
+        blockBytes,
+        fragmentBytes: blockBytes,
+        nameBytesMax: NAME_BYTES_MAX,
+      };
+    });
+  }
+
+  getExtendedAttribute(id: NodeId, name: string, _context: RequestContext): Promise<Uint8Array> {
+    return this.#guard('getxattr', async () => extendedAttribute(name, this.#heldState(this.#node(id))));
+  }
+
+  listExtendedAttributes(id: NodeId, _context: RequestContext): Promise<readonly string[]> {
+    return this.#guard('listxattr', async () => extendedAttributeNames(this.#node(id).kind));
+  }
+
+  refuseChange(operation: string, _node: NodeId, _context: RequestContext): Promise<never> {
+    return Promise.reject(this.#refusal(operation));
+  }
+
+  /** Of the node's own version, with what belongs to the inode as it is now. */
+  async #attributes(
+    node: Node,
+    context: RequestContext,
+  ): Promise<{ attributes: InodeAttributes; validForMs: number; gone: boolean }> {
+    let answer: AttributesAnswer;
+    try {
+      answer = await this.#ask(context, (signal) =>
+        this.#options.namespace.attributes(node.inode, { signal }),
+      );
+    } catch (error) {
+      return { attributes: knownAfter(error, node), validForMs: 0, gone: errnoOf(error) === Errno.ENOENT };
+    }
+    const { attributes: now, validForMs } = answer;
+    const own = node.attributes;
+    if (own === undefined || (now.kind === node.kind && now.source?.version === node.version)) {
+      node.attributes = now;
+      return { attributes: now, validForMs, gone: false };
+    }
+    // Superseded: who asks by path has just been told of this version; who has it open stays with it.
+    const { mode, uid, gid } = now;
+    return { attributes: { ...own, mode, uid, gid }, validForMs: 0, gone: false };
+  }
+
+  #enter(
+    attributes: InodeAttributes,
+    at: { readonly parent: Node; readonly name: string; readonly validForMs: number },
+  ): EntryReply {
+    const { validForMs } = at;
+    const node = this.#nodes.enter(attributes, at);
+    return { node: node.id, entryValidForMs: validForMs, validForMs, attributes: nodeAttributes(attributes) };
+  }
+
+  #listed(parent: Node, entry: DirectoryEntry): EntryReply {
+    // The page may have been listed a while ago, so the kernel must ask before it uses this again.
+    return this.#enter(entry.attributes, { parent, name: entry.name, validForMs: 0 });
+  }
+
+  #heldState(node: Node): HeldState {
+    return {
+      kind: node.kind,
+      version: node.version,
+      cachedBytes: () => this.#opener.cachedBytesOf(node),
+      mode: () => this.#opener.modeOf(node),
+    };
+  }
+
+  #close(id: bigint): void {
+    const handle = this.#handles.remove(id);
+    if (handle === undefined) return;
+    if (handle.kind === 'file') return this.#opener.close(handle.node);
+    handle.stream.close();
+    this.#nodes.unhold(handle.node);
+  }
+
+  #node(id: NodeId): Node {
+    const node = this.#nodes.get(id);
+    if (node === undefined) throw new ErrnoError(Errno.ESTALE, `no node ${id}`);
+    return node;
+  }
+
+  #directory(id: NodeId): Node {
+    const node = this.#node(id);
+    if (node.kind !== 'directory') throw new ErrnoError(Errno.ENOTDIR, 'not a directory');
+    return node;
+  }
+
+  #refusal(what: string): ErrnoError {
+    const why = this.#options.readOnly ? 'the mount is read-only' : 'a mount of this release is read-only';
+    return new ErrnoError(Errno.EROFS, `${what} refused: ${why}`);
+  }
+
+  #ask<T>(context: RequestContext, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    return bounded(this.#options.clock, { signal: context.signal, deadlineMs: NAMESPACE_DEADLINE_MS }, run);
+  }
+
+  /** Every failure of an operation leaves through here. */
+  async #guard<T>(operation: string, run: () => Promise<T>): Promise<T> {
+    try {
+      return await run();
+    } catch (error) {
+      if (error instanceof ErrnoError) throw error;
+      const errno = errnoOf(error);
+      const text = describeError(error);
+      const line = { operation, errno: errnoName(errno), cause: text };
+      if (errno === Errno.EIO) this.#options.logger.error(line, 'an operation failed');
+      else if (errno !== Errno.ENOENT && errno !== Errno.EINTR) {
+        this.#options.logger.warn(line, 'an operation failed');
+      }
+      throw new ErrnoError(errno, `${operation}: ${text}`, { cause: error });
+    }
+  }
+}
+
+/**
+ * What is shown when the namespace has no answer. An inode without a name shows what it was, as an unlinked local file
+ * does; and so does the version of an open handle, which needs no origin. All else fails.
+ */
+function knownAfter(error: unknown, node: Node): InodeAttributes {
+  const own = node.attributes;
+  const errno = errnoOf(error);
+  const isOpenOffline = errno === Errno.ETIMEDOUT && node.opens > 0;
+  if (own === undefined || (errno !== Errno.ENOENT && !isOpenOffline)) throw error;
+  return own;
+}
+
+function noEntry(validForMs: number): EntryReply {
+  return { node: 0n as NodeId, entryValidForMs: validForMs, attributes: NO_ATTRIBUTES, validForMs: 0 };
+}
+
+function positive(value: bigint): bigint {
+  return value > 0n ? value : 0n;
+}
