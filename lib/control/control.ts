@@ -60,10 +60,7 @@ export interface MountControl {
   /** Bytes freed. */
   cacheEvict(path: string | undefined): Promise<number>;
   /** The signal is aborted when nobody waits for the report any more. */
-  cacheVerify(
-    path: string | undefined,
-    options?: { readonly signal?: AbortSignal },
-  ): Promise<VerifyReport>;
+  cacheVerify(path: string | undefined, options?: { readonly signal?: AbortSignal }): Promise<VerifyReport>;
   /** Asks the daemon to unmount and end; resolves when the mount is gone. */
   unmount(options: { readonly force: boolean }): Promise<void>;
 }

@@ -1,0 +1,44 @@
+/** `perigee origin`: the central service, in the foreground. */
+import { type Command } from 'commander';
+import path from 'node:path';
+import { checkOriginSettings, originSettings } from '../config/origin-settings.ts';
+import { act, type CommandContext, makeCommand } from './command.ts';
+import { runForeground } from './foreground.ts';
+import { addConfigOption, addSettings, type Flags, resolveWithFile } from './options.ts';
+
+export function originCommand(context: CommandContext): Command {
+  const { runtime, out, workingDirectory } = context;
+  const command = makeCommand('origin', {
+    description: 'Serves exports to satellites: names and versions; the bytes stay in the object store.',
+    examples: [
+      'perigee origin --data /var/lib/perigee --export datasets=s3://bucket/prefix?region=eu-central-1',
+      'perigee origin --data ./origin --listen 127.0.0.1:7420 --export home=file:///srv/data',
+      'perigee origin --config /etc/perigee/perigee.yaml',
+    ],
+  });
+  addConfigOption(addSettings(command, originSettings));
+  return command.action(
+    act(context, async (flags: Flags) => {
+      const values = resolveWithFile('origin', flags, context);
+      checkOriginSettings(values);
+      await runForeground(
+        {
+          start: () =>
+            runtime.origin({
+              dataDirectory: path.resolve(workingDirectory, values.data),
+              listen: values.listen,
+              exports: values.exports,
+              insecure: values.insecure,
+              metrics: values.metrics,
+              logLevel: values['log-level'],
+            }),
+          ready(running) {
+            out.line(`ready: ${running.address}`);
+            return undefined;
+          },
+        },
+        context,
+      );
+    }),
+  );
+}

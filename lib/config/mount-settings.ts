@@ -1,0 +1,123 @@
+/** The settings of a satellite. */
+import { UsageError } from '../base/errors.ts';
+import {
+  BLOCK_BYTES_DEFAULT,
+  FUSE_READ_BYTES_MAX,
+  GIB,
+  MIB,
+  WHOLE_ON_OPEN_BYTES_DEFAULT,
+} from '../base/limits.ts';
+import { LOG_LEVELS } from './origin-settings.ts';
+import { type Settings, setting, type ValuesOf } from './settings.ts';
+import {
+  choiceSchema,
+  type Endpoint,
+  endpointSchema,
+  formatSize,
+  labelsSchema,
+  pathSchema,
+  sizeSchema,
+  switchSchema,
+  wholeNumberSchema,
+} from './values.ts';
+
+const BLOCK_BYTES_MAX = 64 * MIB;
+const WHOLE_ON_OPEN_BYTES_MAX = 1 * GIB;
+const FETCH_THREADS_MAX = 64;
+const FETCH_THREADS_DEFAULT = 2;
+
+export const DRIVERS = ['kernel', 'portable'] as const;
+
+export const mountSettings = {
+  cache: setting({
+    schema: pathSchema,
+    description: "directory of this satellite's cache, on local NVMe",
+    placeholder: 'directory',
+  }),
+  'cache-size': setting({
+    schema: sizeSchema({ min: FUSE_READ_BYTES_MAX }),
+    description: 'room the cache may take',
+    placeholder: 'size',
+  }),
+  'block-size': setting({
+    schema: sizeSchema({ min: FUSE_READ_BYTES_MAX, max: BLOCK_BYTES_MAX }),
+    description: 'unit of fetching; a power of two',
+    placeholder: 'size',
+    fallback: { value: BLOCK_BYTES_DEFAULT, text: formatSize(BLOCK_BYTES_DEFAULT) },
+  }),
+  'whole-on-open': setting({
+    schema: sizeSchema({ min: 0, max: WHOLE_ON_OPEN_BYTES_MAX }),
+    description: 'files up to this size are fetched whole when they are opened',
+    placeholder: 'size',
+    fallback: { value: WHOLE_ON_OPEN_BYTES_DEFAULT, text: formatSize(WHOLE_ON_OPEN_BYTES_DEFAULT) },
+  }),
+  driver: setting<(typeof DRIVERS)[number]>({
+    schema: choiceSchema(DRIVERS),
+    description: 'kernel (own protocol on /dev/fuse) or portable (needs libfuse 2)',
+    placeholder: 'driver',
+    fallback: { value: 'kernel', text: 'kernel' },
+  }),
+  'read-only': setting({
+    schema: switchSchema,
+    description: 'refuse writes; every mount of this release does',
+    fallback: { value: true },
+  }),
+  'allow-other': setting({
+    schema: switchSchema,
+    description: 'let other users use the mount, under its permissions',
+    fallback: { value: false },
+  }),
+  'fetch-threads': setting({
+    schema: wholeNumberSchema({ min: 1, max: FETCH_THREADS_MAX }),
+    description: 'threads that fetch from the object store',
+    placeholder: 'count',
+    fallback: { value: FETCH_THREADS_DEFAULT, text: String(FETCH_THREADS_DEFAULT) },
+  }),
+  labels: setting<Readonly<Record<string, string>>>({
+    schema: labelsSchema,
+    description: 'a label of this satellite, key=value; may be repeated',
+    placeholder: 'key=value',
+    flag: 'label',
+    fallback: { value: {} },
+  }),
+  metrics: setting<Endpoint | undefined>({
+    schema: endpointSchema('listen'),
+    description: 'serve /metrics, /healthz and /readyz there',
+    placeholder: 'host:port',
+    fallback: { value: undefined },
+  }),
+  'log-level': setting<(typeof LOG_LEVELS)[number]>({
+    schema: choiceSchema(LOG_LEVELS),
+    description: `least level that is logged: ${LOG_LEVELS.join(', ')}`,
+    placeholder: 'level',
+    fallback: { value: 'info', text: 'info' },
+  }),
+  'log-file': setting<string | undefined>({
+    schema: pathSchema,
+    description:
+      'where to log; otherwise standard error in the foreground, a file beside the cache in the background',
+    placeholder: 'file',
+    fallback: { value: undefined },
+  }),
+} satisfies Settings;
+
+/** What single values cannot tell. */
+export function checkMountSettings(values: ValuesOf<typeof mountSettings>): void {
+  const blockBytes = values['block-size'];
+  if (!Number.isInteger(Math.log2(blockBytes))) {
+    throw new UsageError(`--block-size: ${formatSize(blockBytes)} is not a power of two`, {
+      hint: 'choose 1MiB, 2MiB, 4MiB, 8MiB, 16MiB, 32MiB or 64MiB',
+    });
+  }
+  if (values['cache-size'] < blockBytes) {
+    throw new UsageError(
+      `--cache-size: ${formatSize(values['cache-size'])} is smaller than one block of ${formatSize(blockBytes)}`,
+      { hint: 'give the cache the room of the data you read often, such as 100GiB' },
+    );
+  }
+  if (!values['read-only']) {
+    throw new UsageError('read-only: mounts of this release cannot be written to', {
+      hint: 'leave read-only out or set it to true',
+    });
+  }
+}

@@ -1,0 +1,104 @@
+/**
+ * What travels over the admin socket: JSON over HTTP, one POST a call, validated on both ends by the schemas
+ * here. The version is in the path, so that a command of one release and a mount of another refuse each other in words.
+ */
+import { z } from 'zod';
+import type { CachedVersion, CacheStat, VerifyReport } from '../../cache/block-cache.ts';
+import { type MountStatus } from './control.ts';
+
+export const CONTROL_PROTOCOL_VERSION = 1;
+export const CALL_PATH_PREFIX = `/v${CONTROL_PROTOCOL_VERSION}/`;
+/** A request is a path and a flag or two. */
+export const REQUEST_BYTES_MAX = 64 * 1024;
+/** A listing of a million blobs; beyond it a command must name a directory. */
+export const RESPONSE_BYTES_MAX = 256 * 1024 * 1024;
+
+const SECOND_MS = 1000;
+
+const count = z.number().nonnegative();
+
+const cacheStatSchema = z.object({
+  directory: z.string(),
+  health: z.enum(['normal', 'unstable', 'down']),
+  capacityBytes: count,
+  usedBytes: count,
+  reservedBytes: count,
+  pinnedBytes: count,
+  blobs: count,
+  completeBlobs: count,
+  hits: count,
+  misses: count,
+  fetchedBytes: count,
+  evictedBytes: count,
+  checksumFailures: count,
+  bypassedReads: count,
+}) satisfies z.ZodType<CacheStat>;
+
+const mountStatusSchema = z.object({
+  mountpoint: z.string(),
+  pid: count,
+  version: z.string(),
+  origin: z.string(),
+  exportName: z.string(),
+  driver: z.enum(['kernel', 'portable']),
+  passthrough: z.boolean(),
+  readOnly: z.boolean(),
+  upSeconds: count,
+  originReachable: z.boolean(),
+  store: z.string(),
+  openFiles: count,
+  nodes: count,
+  reads: z.object({ passthroughOpens: count, servedOpens: count, servedBytes: count }),
+  cache: cacheStatSchema,
+  memoryBytes: count,
+}) satisfies z.ZodType<MountStatus>;
+
+const cachedVersionSchema = z.object({
+  version: z.string(),
+  exportName: z.string(),
+  path: z.string(),
+  sizeBytes: count,
+  cachedBytes: count,
+  state: z.enum(['filling', 'complete']),
+  pinned: z.boolean(),
+  uses: count,
+  open: z.boolean(),
+}) satisfies z.ZodType<CachedVersion>;
+
+const verifyReportSchema = z.object({
+  blobs: count,
+  bytes: count,
+  badBlocks: count,
+}) satisfies z.ZodType<VerifyReport>;
+
+const pathSchema = z.object({ path: z.string().optional() });
+
+/** Each call with what it takes, what it answers, and how long it may take at most. */
+export const controlCalls = {
+  status: { request: z.object({}), response: mountStatusSchema, deadlineMs: 10 * SECOND_MS },
+  cacheList: { request: pathSchema, response: z.array(cachedVersionSchema), deadlineMs: 60 * SECOND_MS },
+  cachePin: {
+    request: z.object({ path: z.string(), pinned: z.boolean() }),
+    response: count,
+    deadlineMs: 60 * SECOND_MS,
+  },
+  cacheEvict: { request: pathSchema, response: count, deadlineMs: 600 * SECOND_MS },
+  // Reads the whole tier: terabytes at the speed of the disk.
+  cacheVerify: { request: pathSchema, response: verifyReportSchema, deadlineMs: 24 * 3600 * SECOND_MS },
+  unmount: {
+    request: z.object({ force: z.boolean() }),
+    response: z.null(),
+    deadlineMs: 120 * SECOND_MS,
+  },
+} as const;
+
+export type ControlCall = keyof typeof controlCalls;
+export type RequestOf<Call extends ControlCall> = z.output<(typeof controlCalls)[Call]['request']>;
+export type ResponseOf<Call extends ControlCall> = z.output<(typeof controlCalls)[Call]['response']>;
+
+/** An answer is a result or a refusal with its hint. */
+export const answerSchema = z.union([
+  z.object({ result: z.unknown() }).strict(),
+  z.object({ error: z.object({ code: z.string(), message: z.string(), hint: z.string().optional() }) }),
+]);
+export type Answer = z.output<typeof answerSchema>;
