@@ -7,6 +7,40 @@
  * does not hold, and `forget` balances every entry it was given exactly.
  */
 import type { NodeId } from '../base/brand.ts';
+import { PerigeeError } from '../base/errors.ts';
+
+/**
+ * - `mountpoint-missing`, `mountpoint-not-directory`, `mountpoint-not-empty`: nothing can be mounted there
+ * - `mountpoint-busy`: another file system is mounted there
+ * - `already-mounted`: a live mount of ours is there
+ * - `device-missing`: the host has no `/dev/fuse`
+ * - `permission`: mounting needs a capability that this process lacks
+ * - `kernel-too-old`: the kernel's protocol is older than what the driver needs
+ * - `fuse-native-missing`, `libfuse-missing`: the portable driver lacks what it is built on
+ * - `mount-failed`, `unmount-failed`: the system refused; the message has the reason
+ * - `protocol`: the kernel said what makes no sense
+ * - `notification`: the kernel refused to drop what it has cached
+ */
+export type FuseErrorCode =
+  | 'mountpoint-missing'
+  | 'mountpoint-not-directory'
+  | 'mountpoint-not-empty'
+  | 'mountpoint-busy'
+  | 'already-mounted'
+  | 'device-missing'
+  | 'permission'
+  | 'kernel-too-old'
+  | 'fuse-native-missing'
+  | 'libfuse-missing'
+  | 'mount-failed'
+  | 'unmount-failed'
+  | 'protocol'
+  | 'notification';
+
+/** A mount that cannot be made, or does not do what it must. */
+export class FuseError extends PerigeeError<FuseErrorCode> {
+  override readonly layer = 'fuse';
+}
 
 /** Thrown by operations; `errno` is positive, from `errno.ts`. */
 export class ErrnoError extends Error {
@@ -162,7 +196,7 @@ export interface FileSystemOperations {
   statistics(context: RequestContext): Promise<FileSystemStatistics>;
   getExtendedAttribute(node: NodeId, name: string, context: RequestContext): Promise<Uint8Array>;
   listExtendedAttributes(node: NodeId, context: RequestContext): Promise<readonly string[]>;
-  /** Every operation that writes, by its FUSE name, until there is a write path: throws what the caller shall see. */
+  /** Every operation that writes, by its FUSE name in lower case (`setattr`, `mkdir`), until there is a write path: throws what the caller shall see. */
   refuseChange(operation: string, node: NodeId, context: RequestContext): Promise<never>;
 }
 

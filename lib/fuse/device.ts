@@ -1,0 +1,234 @@
+/**
+ * The only door to the kernel: `/dev/fuse`, mount(2), umount2(2), the ioctls of FUSE, and the files under `/proc`
+ * and `/sys` that say what is mounted. System calls that Node lacks go through an FFI library.
+ *
+ * Requests are read on the thread pool (one thread waits for each outstanding read), replies are written at once
+ * by the calling thread. Calls that can wait for answers of our own (umount2, statfs) never run on that thread.
+ */
+import {
+  closeSync,
+  openSync,
+  read,
+  readFileSync,
+  write,
+  writeFileSync,
+  writeSync,
+  writevSync,
+} from 'node:fs';
+import { readdir, readlink, realpath, stat, statfs } from 'node:fs/promises';
+import { getSystemErrorMap } from 'node:util';
+import koffi from 'koffi';
+
+const DEVICE_PATH = '/dev/fuse';
+const MOUNT_INFO_PATH = '/proc/self/mountinfo';
+const IOCTL_CLONE = 0x8004e500;
+const IOCTL_BACKING_OPEN = 0x4010e501;
+const IOCTL_BACKING_CLOSE = 0x4004e502;
+
+export const MountFlag = { RDONLY: 1, NOSUID: 2, NODEV: 4 } as const;
+export const UnmountFlag = { FORCE: 1, DETACH: 2, NOFOLLOW: 8 } as const;
+
+/** A failed system call. `code` is the errno's name. */
+export class SystemCallError extends Error {
+  readonly errno: number;
+  readonly code: string;
+  constructor(call: string, errno: number) {
+    const [code, text] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, 'unknown error'];
+    super(`${call}: ${text} (${code})`);
+    this.name = 'SystemCallError';
+    this.errno = errno;
+    this.code = code;
+  }
+}
+
+/** The name of the errno in anything that a system call threw. */
+export function systemErrorCode(error: unknown): string | undefined {
+  const code = (error as { code?: unknown } | null)?.code;
+  return typeof code === 'string' ? code : undefined;
+}
+
+export interface MountArguments {
+  readonly source: string;
+  readonly target: string;
+  readonly type: string;
+  readonly flags: number;
+  readonly data: string;
+}
+
+/** The system calls that Node does not have. */
+export class SystemCalls {
+  readonly #mount;
+  readonly #umount2;
+  readonly #ioctl;
+  readonly #clone = Buffer.alloc(4);
+  readonly #backing = Buffer.alloc(16);
+
+  constructor() {
+    const libc = koffi.load(null);
+    this.#mount = libc.func(
+      'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
+    );
+    this.#umount2 = libc.func('int umount2(const char *target, int flags)');
+    this.#ioctl = libc.func('int ioctl(int fd, unsigned long request, void *argument)');
+  }
+
+  mount(mount: MountArguments): void {
+    const result = this.#mount(mount.source, mount.target, mount.type, mount.flags, mount.data) as number;
+    if (result !== 0) throw new SystemCallError('mount', koffi.errno());
+  }
+
+  /** On a thread of the pool, since it may wait for pages that we have yet to answer. */
+  unmount(target: string, flags: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#umount2.async(target, flags, (error: Error | null, result: number) => {
+        if (error !== null) reject(error);
+        else if (result !== 0) reject(new SystemCallError('umount2', koffi.errno()));
+        else resolve();
+      });
+    });
+  }
+
+  /** Makes a freshly opened device another end of the connection that `session` is an end of. */
+  clone(fresh: FuseDevice, session: FuseDevice): void {
+    this.#clone.writeUInt32LE(session.fd);
+    if ((this.#ioctl(fresh.fd, IOCTL_CLONE, this.#clone) as number) !== 0)
+      throw new SystemCallError('FUSE_DEV_IOC_CLONE', koffi.errno());
+  }
+
+  /** Registers an open file for passthrough. The kernel keeps a reference of its own: `fd` may be closed. */
+  backingOpen(device: FuseDevice, fd: number): number {
+    this.#backing.fill(0);
+    this.#backing.writeInt32LE(fd);
+    const id = this.#ioctl(device.fd, IOCTL_BACKING_OPEN, this.#backing) as number;
+    if (id < 0) throw new SystemCallError('FUSE_DEV_IOC_BACKING_OPEN', koffi.errno());
+    return id;
+  }
+
+  backingClose(device: FuseDevice, id: number): void {
+    this.#clone.writeInt32LE(id);
+    if ((this.#ioctl(device.fd, IOCTL_BACKING_CLOSE, this.#clone) as number) !== 0)
+      throw new SystemCallError('FUSE_DEV_IOC_BACKING_CLOSE', koffi.errno());
+  }
+}
+
+export type ReceiveCallback = (error: NodeJS.ErrnoException | null, bytes: number) => void;
+
+/** One end of a connection to the kernel. A reply must go out by the end through which its request came in. */
+export interface RequestChannel {
+  /** Reads one request. */
+  receive(into: Buffer, done: ReceiveCallback): void;
+  /** Writes one reply at once. 0, or the errno. */
+  send(header: Uint8Array, body: Uint8Array | undefined): number;
+  /** Writes one notification from a thread of the pool: it may wait for locks of the kernel. */
+  notify(message: Uint8Array, done: (error: NodeJS.ErrnoException | null) => void): void;
+  /** No read may be outstanding. */
+  close(): void;
+}
+
+/** An open `/dev/fuse`. */
+export class FuseDevice implements RequestChannel {
+  readonly fd = openSync(DEVICE_PATH, 'r+');
+  #open = true;
+
+  receive(into: Buffer, done: ReceiveCallback): void {
+    read(this.fd, into, 0, into.length, null, done);
+  }
+
+  send(header: Uint8Array, body: Uint8Array | undefined): number {
+    try {
+      if (body === undefined) writeSync(this.fd, header);
+      else writevSync(this.fd, [header, body]);
+      return 0;
+    } catch (error) {
+      return Math.abs((error as NodeJS.ErrnoException).errno ?? 5);
+    }
+  }
+
+  notify(message: Uint8Array, done: (error: NodeJS.ErrnoException | null) => void): void {
+    write(this.fd, message, done);
+  }
+
+  close(): void {
+    if (this.#open) closeSync(this.fd);
+    this.#open = false;
+  }
+}
+
+export function readMountInfo(): string {
+  return readFileSync(MOUNT_INFO_PATH, 'utf8');
+}
+
+/** Sets the readahead of a mount, in KiB. @param device `major:minor` from the mount table. */
+export function writeReadAhead(device: string, kib: number): void {
+  writeFileSync(`/sys/class/bdi/${device}/read_ahead_kb`, `${kib}\n`);
+}
+
+/** Ends a connection whatever still uses it. @param minor of the mount's device number. */
+export function abortConnection(minor: number): void {
+  writeFileSync(`/sys/fs/fuse/connections/${minor}/abort`, '1\n');
+}
+
+/** Opens this program's own file, which is the one regular file that is sure to exist. */
+export function withProbeFile<T>(use: (fd: number) => T): T {
+  const fd = openSync(process.execPath, 'r');
+  try {
+    return use(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Effective capabilities of this process, as in `/proc/self/status`. */
+export function readCapabilities(): bigint {
+  const hex = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0';
+  return BigInt(`0x${hex}`);
+}
+
+export function readKernelRelease(): string {
+  return readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim();
+}
+
+/** What a path is: `empty-directory`, `directory`, `other`, or the errno's name that stat gave. */
+export async function inspectPath(path: string): Promise<string> {
+  try {
+    if (!(await stat(path)).isDirectory()) return 'other';
+    return (await readdir(path)).length === 0 ? 'empty-directory' : 'directory';
+  } catch (error) {
+    return systemErrorCode(error) ?? 'EIO';
+  }
+}
+
+/** Asks the file system at `path` itself, never a cache: undefined if it answers, else the errno's name. */
+export async function askFileSystem(path: string): Promise<string | undefined> {
+  try {
+    await statfs(path);
+    return undefined;
+  } catch (error) {
+    return systemErrorCode(error) ?? 'EIO';
+  }
+}
+
+export function deviceError(): string | undefined {
+  try {
+    closeSync(openSync(DEVICE_PATH, 'r+'));
+    return undefined;
+  } catch (error) {
+    return systemErrorCode(error) ?? 'EIO';
+  }
+}
+
+/** The path without links, as the mount table writes it; the last part is not entered, since it may be a dead mount. */
+export async function resolveMountpoint(absolute: string): Promise<string> {
+  const cut = absolute.lastIndexOf('/');
+  const [parent, name] = [absolute.slice(0, cut) || '/', absolute.slice(cut + 1)];
+  if (name === '') return '/';
+  const resolvedParent = await realpath(parent);
+  const resolved = resolvedParent === '/' ? `/${name}` : `${resolvedParent}/${name}`;
+  try {
+    await readlink(resolved);
+  } catch {
+    // Not a link, or not there, or a dead mount: the path as it is.
+    return resolved;
+  }
+  return realpath(resolved);
+}

@@ -1,0 +1,281 @@
+/**
+ * The kernel driver: mounts a file system by speaking the FUSE protocol to `/dev/fuse`.
+ *
+ * A mount that is returned has answered INIT. Its descriptors are closed when it ends; a mount that fails on the
+ * way leaves nothing behind. Unmounting waits for users until its deadline, then takes the mount off the path and
+ * cuts the connection, so that this process can always exit; files that the kernel reads by itself go on being read.
+ */
+import { sleep, type Clock } from '../base/clock.ts';
+import { describeError } from '../base/errors.ts';
+import type { Logger } from '../telemetry/log.ts';
+import type { BackingRegistrar } from './backing.ts';
+import {
+  abortConnection,
+  FuseDevice,
+  MountFlag,
+  SystemCalls,
+  systemErrorCode,
+  UnmountFlag,
+  withProbeFile,
+  writeReadAhead,
+} from './device.ts';
+import { FILE_SYSTEM_TYPE, type DriverOptions } from './driver-options.ts';
+import { KernelNotify } from './kernel-notify.ts';
+import { KernelSession, type SessionEnd } from './kernel-session.ts';
+import { detachMount, mountAt, prepareMountpoint } from './mountpoint.ts';
+import type { Agreement } from './negotiation.ts';
+import { FuseError, type Driver, type DriverConnection } from './operations.ts';
+
+/** Reads of the device that wait at a time, each on a thread of the pool. */
+export const READERS = 2;
+/** The kernel asks for INIT as soon as the mount is made. */
+const INIT_DEADLINE_MS = 10_000;
+/** More turns every page fault into a large read; see the comment on `max_readahead` in the kernel. */
+const READ_AHEAD_KIB = 1024;
+/** How often a busy unmount is tried again. */
+const UNMOUNT_RETRY_MS = 50;
+/** How long the kernel may take to end a connection whose mount is gone. */
+const END_DEADLINE_MS = 2_000;
+
+/** @throws FuseError */
+export async function mountKernel(options: DriverOptions): Promise<Driver> {
+  const mountpoint = await prepareMountpoint(options.mountpoint, options.clock);
+  const calls = new SystemCalls();
+  const device = openDevice();
+  try {
+    mountDevice(calls, device, { ...options, mountpoint });
+  } catch (error) {
+    device.close();
+    throw error;
+  }
+  const driver = new KernelDriver({ ...options, mountpoint, calls, device });
+  try {
+    await driver.start();
+  } catch (error) {
+    await driver.unmount({ deadlineMs: 0 });
+    throw error;
+  }
+  return driver;
+}
+
+function openDevice(): FuseDevice {
+  try {
+    return new FuseDevice();
+  } catch (error) {
+    const code = systemErrorCode(error);
+    if (code === 'EACCES' || code === 'EPERM')
+      throw new FuseError('permission', '/dev/fuse may not be opened', { cause: error, hint: 'run as root' });
+    throw new FuseError('device-missing', '/dev/fuse cannot be opened', {
+      cause: error,
+      hint: 'load the kernel module: modprobe fuse; in a container pass --device /dev/fuse',
+    });
+  }
+}
+
+function mountDevice(calls: SystemCalls, device: FuseDevice, options: DriverOptions): void {
+  const data = [
+    `fd=${device.fd}`,
+    'rootmode=40000',
+    `user_id=${process.getuid?.() ?? 0}`,
+    `group_id=${process.getgid?.() ?? 0}`,
+    'default_permissions',
+    ...(options.allowOther ? ['allow_other'] : []),
+  ].join(',');
+  const flags = MountFlag.NOSUID | MountFlag.NODEV | (options.readOnly ? MountFlag.RDONLY : 0);
+  try {
+    calls.mount({
+      source: options.source,
+      target: options.mountpoint,
+      type: FILE_SYSTEM_TYPE,
+      flags,
+      data,
+    });
+  } catch (error) {
+    const code = systemErrorCode(error);
+    if (code === 'EPERM' || code === 'EACCES')
+      throw new FuseError('permission', `may not mount at ${options.mountpoint}`, {
+        cause: error,
+        hint: 'run as root or with CAP_SYS_ADMIN, or mount with --driver portable',
+      });
+    if (code === 'EBUSY')
+      throw new FuseError('mountpoint-busy', `${options.mountpoint} is busy`, { cause: error });
+    throw new FuseError('mount-failed', `cannot mount at ${options.mountpoint}`, {
+      cause: error,
+      ...(code === 'ENODEV' ? { hint: 'load the kernel module: modprobe fuse' } : {}),
+    });
+  }
+}
+
+interface KernelDriverOptions extends DriverOptions {
+  readonly calls: SystemCalls;
+  /** Mounted already. */
+  readonly device: FuseDevice;
+}
+
+class KernelDriver implements Driver {
+  readonly mountpoint: string;
+  readonly ended: Promise<SessionEnd>;
+  readonly #options: KernelDriverOptions;
+  readonly #logger: Logger;
+  readonly #clock: Clock;
+  readonly #session: KernelSession;
+  /** `major:minor` of the mount. */
+  readonly #deviceNumber: string | undefined;
+  #notify: KernelNotify | undefined;
+
+  constructor(options: KernelDriverOptions) {
+    this.#options = options;
+    this.mountpoint = options.mountpoint;
+    this.#logger = options.logger;
+    this.#clock = options.clock;
+    this.#deviceNumber = mountAt(options.mountpoint)?.device;
+    this.#session = new KernelSession({
+      operations: options.operations,
+      logger: options.logger,
+      metrics: options.metrics,
+      clock: options.clock,
+      connect: (agreement) => this.#connect(agreement),
+    });
+    this.ended = this.#session.ended.then((end) => this.#cleanUp(end));
+  }
+
+  async start(): Promise<void> {
+    this.#session.read(this.#options.device);
+    const agreement = await this.#within(INIT_DEADLINE_MS, this.#session.negotiated);
+    if (agreement === undefined)
+      throw new FuseError('protocol', 'the kernel did not start the connection in time');
+    for (let readers = 1; readers < READERS; readers++) this.#addReader();
+    this.#raiseReadAhead();
+    this.#logger.info(
+      {
+        mountpoint: this.mountpoint,
+        protocol: `7.${agreement.minor}`,
+        passthrough: agreement.passthrough,
+      },
+      'mounted by the kernel driver',
+    );
+  }
+
+  async unmount(options: { readonly deadlineMs: number }): Promise<void> {
+    const deadline = this.#clock.nowMs() + options.deadlineMs;
+    while (this.#isMounted()) {
+      const lazily = this.#clock.nowMs() >= deadline;
+      if (await this.#tryUnmount(lazily)) break;
+      if (lazily) break;
+      await this.#within(UNMOUNT_RETRY_MS, this.ended);
+    }
+    if ((await this.#within(END_DEADLINE_MS, this.ended)) !== undefined) return;
+    // Another mount namespace still has the file system.
+    this.#abort();
+    await this.#within(END_DEADLINE_MS, this.ended);
+  }
+
+  /** The value, or undefined if it takes longer than the bound. */
+  async #within<T>(boundMs: number, value: Promise<T>): Promise<T | undefined> {
+    const settled = new AbortController();
+    try {
+      return await Promise.race([
+        value,
+        sleep(this.#clock, boundMs, settled.signal).then(
+          () => undefined,
+          () => undefined,
+        ),
+      ]);
+    } finally {
+      settled.abort();
+    }
+  }
+
+  #isMounted(): boolean {
+    const mounted = mountAt(this.mountpoint);
+    return mounted !== undefined && mounted.device === this.#deviceNumber;
+  }
+
+  async #tryUnmount(lazily: boolean): Promise<boolean> {
+    // FORCE cuts the connection: requests that wait are failed, and our reads end.
+    const flags = UnmountFlag.NOFOLLOW | (lazily ? UnmountFlag.FORCE | UnmountFlag.DETACH : 0);
+    try {
+      await this.#options.calls.unmount(this.mountpoint, flags);
+      if (lazily) this.#logger.warn({ mountpoint: this.mountpoint }, 'unmounted while still in use');
+      return true;
+    } catch (error) {
+      if (systemErrorCode(error) !== 'EBUSY')
+        this.#logger.warn({ error: describeError(error) }, 'unmount failed');
+      return false;
+    }
+  }
+
+  #abort(): void {
+    try {
+      abortConnection(Number(this.#deviceNumber?.split(':')[1]));
+    } catch (error) {
+      this.#logger.warn({ error: describeError(error) }, 'the connection is still used by another namespace');
+    }
+  }
+
+  /** A mount whose connection broke answers ENOTCONN for ever: it is taken off its path. */
+  async #cleanUp(end: SessionEnd): Promise<SessionEnd> {
+    this.#notify?.end();
+    if (this.#isMounted()) await detachMount(this.mountpoint).catch(() => undefined);
+    return end;
+  }
+
+  #addReader(): void {
+    const fresh = new FuseDevice();
+    try {
+      this.#options.calls.clone(fresh, this.#options.device);
+      this.#session.read(fresh);
+    } catch (error) {
+      fresh.close();
+      this.#logger.warn({ error: describeError(error) }, 'requests are read by one reader');
+    }
+  }
+
+  #raiseReadAhead(): void {
+    if (this.#deviceNumber === undefined) return;
+    try {
+      writeReadAhead(this.#deviceNumber, READ_AHEAD_KIB);
+    } catch (error) {
+      this.#logger.info({ error: describeError(error) }, 'the readahead stays as the kernel sets it');
+    }
+  }
+
+  #connect(agreement: Agreement): {
+    connection: DriverConnection;
+    registrar: BackingRegistrar | undefined;
+  } {
+    const { calls, device, metrics } = this.#options;
+    const notify = new KernelNotify({
+      channel: device,
+      epoch: agreement.epoch,
+      limitReached: (limit) => metrics.limitReached.labels({ limit }).inc(),
+    });
+    this.#notify = notify;
+    const registrar: BackingRegistrar = {
+      register: (fd) => calls.backingOpen(device, fd),
+      unregister: (id) => calls.backingClose(device, id),
+    };
+    const passthrough = agreement.passthrough && this.#mayRegister(registrar);
+    return {
+      connection: {
+        abilities: { passthrough, readBytesMax: agreement.readBytesMax },
+        invalidateNode: (node) => notify.invalidateNode(node),
+        invalidateEntry: (parent, name) => notify.invalidateEntry(parent, name),
+        invalidateAllEntries: () => notify.invalidateAllEntries(),
+      },
+      registrar: passthrough ? registrar : undefined,
+    };
+  }
+
+  /** The kernel may know passthrough and still refuse it to this process, as in a user namespace. */
+  #mayRegister(registrar: BackingRegistrar): boolean {
+    try {
+      withProbeFile((fd) => registrar.unregister(registrar.register(fd)));
+      return true;
+    } catch (error) {
+      if (systemErrorCode(error) !== 'EPERM') return true;
+      this.#logger.warn({ error: describeError(error) }, 'no passthrough: every read is served');
+      return false;
+    }
+  }
+}

@@ -1,0 +1,131 @@
+/**
+ * Decides what the two sides agree on in INIT, in one function. Everything is asked for only if the kernel
+ * offers it; what it does not offer has its fallback beside it. Pure.
+ */
+import { FUSE_READ_BYTES_MAX } from '../base/limits.ts';
+import { INIT_EXT, type InitRequest } from './request-decoder.ts';
+import { INC_EPOCH_MINOR } from './opcodes.ts';
+
+/** The version whose layouts we speak; the kernel lowers itself to it. */
+export const PROTOCOL = { major: 7, minor: 45 } as const;
+/** Linux 5.10. Below that the portable driver serves. */
+export const PROTOCOL_MINOR_MIN = 31;
+/** Kernels before `MAX_PAGES` (4.20) read at most this much at a time. */
+const READ_BYTES_WITHOUT_MAX_PAGES = 128 * 1024;
+/** The smallest page of the hosts that we know; on larger ones the kernel's own limit on pages applies. */
+const PAGE_BYTES = 4096;
+/** Readahead requests that the kernel may have in flight; its default of 12 starves a sequential reader over a network. */
+const BACKGROUND_MAX = 64;
+const BACKGROUND_CONGESTED = 48;
+export const INIT_REPLY_BYTES = 64;
+
+export const InitFlag = {
+  /** Several reads of one file at a time. Fallback: none, the kernel then reads one by one. */
+  ASYNC_READ: 1n << 0n,
+  /** Writes larger than a page; always on in kernels that we accept, asked for in the protocol's own interest. */
+  BIG_WRITES: 1n << 5n,
+  /** List and look up in one request. Fallback: a lookup for each name. */
+  DO_READDIRPLUS: 1n << 13n,
+  /** The kernel chooses: only listings whose entries are looked at pay for the attributes. */
+  READDIRPLUS_AUTO: 1n << 14n,
+  /** Asynchronous direct reads. Fallback: one by one. */
+  ASYNC_DIO: 1n << 15n,
+  /** Lookups and listings of one directory in parallel. Fallback: one by one. */
+  PARALLEL_DIROPS: 1n << 18n,
+  /** An aborted connection reads as ECONNABORTED, an unmounted one as ENODEV. Fallback: both look unmounted. */
+  ABORT_ERROR: 1n << 21n,
+  /** Reads and writes of `max_pages` pages. Fallback: 128 KiB. */
+  MAX_PAGES: 1n << 22n,
+  /** A second word of flags. Fallback: no passthrough. */
+  INIT_EXT,
+  /** The kernel reads complete blobs itself. Fallback: every read is answered by us. */
+  PASSTHROUGH: 1n << 37n,
+} as const;
+
+/*
+ * Left off on purpose:
+ * - AUTO_INVAL_DATA: asks for attributes at every read(2); a node is one version, so its pages never go stale
+ * - CACHE_SYMLINKS: the kernel keeps targets without any timeout, beyond every lease
+ * - WRITEBACK_CACHE: cannot be combined with passthrough
+ * - NO_OPEN_SUPPORT: a handle pins its version, so every open must be seen
+ * - HANDLE_KILLPRIV, POSIX_ACL: the kernel does both correctly with what it has
+ * - EXPORT_SUPPORT: node ids do not outlive a mount, so file handles of NFS cannot either
+ */
+const WANTED =
+  InitFlag.ASYNC_READ |
+  InitFlag.BIG_WRITES |
+  InitFlag.DO_READDIRPLUS |
+  InitFlag.READDIRPLUS_AUTO |
+  InitFlag.ASYNC_DIO |
+  InitFlag.PARALLEL_DIROPS |
+  InitFlag.ABORT_ERROR |
+  InitFlag.MAX_PAGES |
+  InitFlag.INIT_EXT |
+  InitFlag.PASSTHROUGH;
+
+export interface Agreement {
+  readonly minor: number;
+  readonly flags: bigint;
+  readonly passthrough: boolean;
+  /** `INC_EPOCH` is understood. */
+  readonly epoch: boolean;
+  readonly readBytesMax: number;
+  readonly readAheadBytesMax: number;
+}
+
+/**
+ * - `agreed`: answer with `encodeAgreement`
+ * - `retry`: the kernel is of a later major version; answer with ours and it asks again
+ * - `too-old`: nothing we can serve
+ */
+export type Negotiation =
+  | { readonly state: 'agreed'; readonly agreement: Agreement }
+  | { readonly state: 'retry' }
+  | { readonly state: 'too-old' };
+
+export function negotiate(init: InitRequest): Negotiation {
+  if (init.major > PROTOCOL.major) return { state: 'retry' };
+  if (init.major < PROTOCOL.major || init.minor < PROTOCOL_MINOR_MIN) return { state: 'too-old' };
+  let flags = WANTED & init.flags;
+  // The second word of flags counts only where both sides say that there is one.
+  if ((flags & InitFlag.INIT_EXT) === 0n) flags &= 0xffff_ffffn;
+  const minor = Math.min(init.minor, PROTOCOL.minor);
+  return {
+    state: 'agreed',
+    agreement: {
+      minor,
+      flags,
+      passthrough: (flags & InitFlag.PASSTHROUGH) !== 0n,
+      epoch: minor >= INC_EPOCH_MINOR,
+      readBytesMax: (flags & InitFlag.MAX_PAGES) === 0n ? READ_BYTES_WITHOUT_MAX_PAGES : FUSE_READ_BYTES_MAX,
+      readAheadBytesMax: init.readAheadBytesMax,
+    },
+  };
+}
+
+/** `struct fuse_init_out`. */
+export function encodeAgreement(agreement: Agreement): Uint8Array {
+  const bytes = new Uint8Array(INIT_REPLY_BYTES);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, PROTOCOL.major, true);
+  view.setUint32(4, agreement.minor, true);
+  view.setUint32(8, agreement.readAheadBytesMax, true);
+  view.setUint32(12, Number(agreement.flags & 0xffff_ffffn), true);
+  view.setUint16(16, BACKGROUND_MAX, true);
+  view.setUint16(18, BACKGROUND_CONGESTED, true);
+  view.setUint32(20, FUSE_READ_BYTES_MAX, true);
+  // Times are exact to the nanosecond.
+  view.setUint32(24, 1, true);
+  view.setUint16(28, agreement.readBytesMax / PAGE_BYTES, true);
+  view.setUint32(32, Number(agreement.flags >> 32n), true);
+  // A blob's own file system must not be a stacked one; the least that allows passthrough.
+  view.setUint32(36, agreement.passthrough ? 1 : 0, true);
+  return bytes;
+}
+
+/** The answer to a kernel of a later major version. */
+export function encodeRetry(): Uint8Array {
+  const bytes = new Uint8Array(INIT_REPLY_BYTES);
+  new DataView(bytes.buffer).setUint32(0, PROTOCOL.major, true);
+  return bytes;
+}
