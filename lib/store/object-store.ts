@@ -103,6 +103,8 @@ export interface ListPage {
   readonly prefixes: readonly string[];
   /** Absent on the last page. */
   readonly nextToken: string | undefined;
+  /** Names met on the way that are no UTF-8, with U+FFFD for what is wrong; no key leads to them. For reports. */
+  readonly undecodable?: readonly string[];
 }
 
 export interface WriteConditions {
