@@ -1,0 +1,140 @@
+/**
+ * The tables of the index, typed once for every query, and how each format came from the one before.
+ *
+ * Only types and functions that SQLite and PostgreSQL share are used; text is compared by its UTF-8 bytes (BINARY in
+ * SQLite, "C" in PostgreSQL). Times are two integers because a nanosecond count does not fit a JavaScript number.
+ * Invariants: (export, parent, name) is unique; a row of kind `directory` has a row in `directories`, and no other
+ * has; a file or symlink has a version; numbers of inodes are never given twice in the life of an index.
+ */
+import { type Kysely, sql } from 'kysely';
+
+export interface IndexSchema {
+  /** One row. */
+  meta: {
+    format: number;
+    epoch: number;
+    /** Inode numbers below this one may have been given; the next start begins here. */
+    inodes_reserved: number;
+  };
+  exports: {
+    export_id: number;
+    /** Told to satellites: another id means that numbers of inodes have another meaning. */
+    public_id: string;
+    name: string;
+    /** The store's URL without parameters; another one is another export. */
+    identity: string;
+    created_ms: number;
+  };
+  inodes: {
+    export_id: number;
+    inode: number;
+    parent: number;
+    name: string;
+    kind: 'file' | 'directory' | 'symlink';
+    /** Null: the export's default. */
+    mode: number | null;
+    uid: number | null;
+    gid: number | null;
+    modified_s: number;
+    modified_ns: number;
+    changed_s: number;
+    changed_ns: number;
+    version_id: string | null;
+    target: string | null;
+    /** 1: the object itself was asked, so kind and attributes are certain whatever a listing may still bring. */
+    resolved: number;
+    /** 1: a listing of the parent that has begun met it, or it was resolved since. */
+    listed: number;
+  };
+  versions: {
+    export_id: number;
+    inode: number;
+    version_id: string;
+    object_key: string;
+    object_version: string | null;
+    entity_tag: string;
+    size_bytes: number;
+  };
+  directories: {
+    export_id: number;
+    inode: number;
+    /** What its keys begin with: empty for the root, else ends with `/`. */
+    key_prefix: string;
+    state: DirectoryState;
+    /** While `listing`: the last key or common prefix that the index has. */
+    listed_through: string | null;
+  };
+  /** Directories that are gone while rows below them are still to be swept. */
+  removals: { export_id: number; inode: number };
+}
+
+export type DirectoryState = 'unlisted' | 'listing' | 'listed';
+
+/** The format that this release writes; each entry of `migrations` leads from its place to the next format. */
+export const migrations: readonly ((
+  schema: Kysely<IndexSchema>,
+) => readonly { compile(): { sql: string } }[])[] = [
+  ({ schema }) => [
+    schema
+      .createTable('meta')
+      .addColumn('format', 'integer', (c) => c.notNull())
+      .addColumn('epoch', 'integer', (c) => c.notNull())
+      .addColumn('inodes_reserved', 'bigint', (c) => c.notNull()),
+    schema
+      .createTable('exports')
+      .addColumn('export_id', 'integer', (c) => c.primaryKey())
+      .addColumn('public_id', 'text', (c) => c.notNull())
+      .addColumn('name', 'text', (c) => c.notNull().unique())
+      .addColumn('identity', 'text', (c) => c.notNull())
+      .addColumn('created_ms', 'bigint', (c) => c.notNull()),
+    schema
+      .createTable('inodes')
+      .addColumn('export_id', 'integer', (c) => c.notNull())
+      .addColumn('inode', 'bigint', (c) => c.notNull())
+      .addColumn('parent', 'bigint', (c) => c.notNull())
+      .addColumn('name', 'text', (c) => c.notNull())
+      .addColumn('kind', 'text', (c) => c.notNull())
+      .addColumn('mode', 'integer')
+      .addColumn('uid', 'bigint')
+      .addColumn('gid', 'bigint')
+      .addColumn('modified_s', 'bigint', (c) => c.notNull())
+      .addColumn('modified_ns', 'integer', (c) => c.notNull())
+      .addColumn('changed_s', 'bigint', (c) => c.notNull())
+      .addColumn('changed_ns', 'integer', (c) => c.notNull())
+      .addColumn('version_id', 'text')
+      .addColumn('target', 'text')
+      .addColumn('resolved', 'integer', (c) => c.notNull())
+      .addColumn('listed', 'integer', (c) => c.notNull())
+      .addPrimaryKeyConstraint('inodes_key', ['export_id', 'inode'])
+      .addUniqueConstraint('inodes_name', ['export_id', 'parent', 'name'])
+      .modifyEnd(sql`without rowid`),
+    schema
+      .createTable('versions')
+      .addColumn('export_id', 'integer', (c) => c.notNull())
+      .addColumn('version_id', 'text', (c) => c.notNull())
+      .addColumn('inode', 'bigint', (c) => c.notNull())
+      .addColumn('object_key', 'text', (c) => c.notNull())
+      .addColumn('object_version', 'text')
+      .addColumn('entity_tag', 'text', (c) => c.notNull())
+      .addColumn('size_bytes', 'bigint', (c) => c.notNull())
+      .addPrimaryKeyConstraint('versions_key', ['export_id', 'inode', 'version_id'])
+      .modifyEnd(sql`without rowid`),
+    schema
+      .createTable('directories')
+      .addColumn('export_id', 'integer', (c) => c.notNull())
+      .addColumn('inode', 'bigint', (c) => c.notNull())
+      .addColumn('key_prefix', 'text', (c) => c.notNull())
+      .addColumn('state', 'text', (c) => c.notNull())
+      .addColumn('listed_through', 'text')
+      .addPrimaryKeyConstraint('directories_key', ['export_id', 'inode'])
+      .modifyEnd(sql`without rowid`),
+    schema
+      .createTable('removals')
+      .addColumn('export_id', 'integer', (c) => c.notNull())
+      .addColumn('inode', 'bigint', (c) => c.notNull())
+      .addPrimaryKeyConstraint('removals_key', ['export_id', 'inode'])
+      .modifyEnd(sql`without rowid`),
+  ],
+];
+
+export const INDEX_FORMAT = migrations.length;

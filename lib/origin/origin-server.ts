@@ -1,0 +1,122 @@
+/**
+ * Starts and ends an origin.
+ *
+ * Order of start, cheap refusals first: the exports' configuration, the data directory and its lock, the stores, the
+ * address. A store that refuses us or is not there is an error at start; one that does not answer is a warning,
+ * because it may come back while an origin that did not start does not. The epoch is durable before anything is
+ * served. What failed half-way is taken down again.
+ */
+import type { Clock } from '../base/clock.ts';
+import { describeError } from '../base/errors.ts';
+import { OriginAdminService, OriginService } from '../rpc/gen/origin_pb.js';
+import { type ListenAddress, startRpcServer } from '../rpc/rpc-server.ts';
+import { type ObjectStore, StoreError, type StoreErrorCode } from '../store/object-store.ts';
+import type { Logger } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { prepareDataDirectory } from './data-directory.ts';
+import { type ExportOptions, parseExports } from './export-options.ts';
+import { ExportTree } from './export-tree.ts';
+import { NamespaceIndex } from './namespace-index.ts';
+import { createOriginAdminService } from './origin-admin-service.ts';
+import { createOriginService } from './origin-service.ts';
+import { type ExportConfiguration, OriginError } from './origin.ts';
+import type { ServedExport } from './served-export.ts';
+import { StoreCalls } from './store-calls.ts';
+
+/** How long a start waits for each store. */
+const STORE_PROBE_DEADLINE_MS = 5_000;
+const MAY_COME_BACK: readonly StoreErrorCode[] = ['unavailable', 'timeout', 'throttled'];
+
+export interface StartOriginOptions {
+  /** Made if it is not there. */
+  readonly dataDirectory: string;
+  readonly listen: ListenAddress;
+  readonly exports: readonly ExportConfiguration[];
+  /** Throws a UsageError for a URL that no store knows. */
+  readonly openStore: (url: string) => ObjectStore;
+  /** Listen beyond this host in plain text. */
+  readonly insecure: boolean;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  readonly version: string;
+}
+
+export interface Origin {
+  /** `host:port` that was really taken. */
+  readonly address: string;
+  close(): Promise<void>;
+}
+
+/** @throws UsageError, OriginError, RpcError `listen` */
+export async function startOrigin(options: StartOriginOptions): Promise<Origin> {
+  const { clock, logger, metrics, version } = options;
+  const configured = parseExports(options.exports);
+  const file = await prepareDataDirectory(options.dataDirectory);
+  const exports = new Map<string, ServedExport>();
+  const index = new NamespaceIndex({ file, clock });
+  const takeDown = async (): Promise<void> => {
+    await Promise.allSettled([...exports.values()].map(({ store }) => store.close()));
+    index.close();
+  };
+  try {
+    for (const one of configured) {
+      exports.set(one.name, await openExport(one, { index, options }));
+    }
+    await Promise.all([...exports.values()].map((served) => probeStore(served, logger)));
+    const context = { exports, index, clock, logger, metrics, version };
+    const server = await startRpcServer({
+      listen: options.listen,
+      insecure: options.insecure,
+      clock,
+      routes: (router) => {
+        router.service(OriginService, createOriginService(context));
+        router.service(OriginAdminService, createOriginAdminService(context));
+      },
+    });
+    logger.info(
+      { address: server.address, epoch: index.epoch, exports: [...exports.keys()] },
+      `origin listens on ${server.address}`,
+    );
+    return {
+      address: server.address,
+      async close() {
+        await server.close();
+        await takeDown();
+      },
+    };
+  } catch (error) {
+    await takeDown();
+    throw error;
+  }
+}
+
+async function openExport(
+  one: ExportOptions,
+  { index, options }: { readonly index: NamespaceIndex; readonly options: StartOriginOptions },
+): Promise<ServedExport> {
+  const { clock, logger, metrics } = options;
+  const store = new StoreCalls({ store: options.openStore(one.storeUrl), metrics });
+  const indexed = await index.openExport(one.name, { identity: one.identity, nowMs: clock.wallMs() });
+  if (indexed.replaced) {
+    logger.warn(
+      { export: one.name, store: one.storeUrl },
+      'export lies elsewhere now; its index begins anew',
+    );
+  }
+  const tree = new ExportTree({ exportId: indexed.exportId, options: one, index, store, clock });
+  return { options: one, indexed, store, tree };
+}
+
+async function probeStore({ options, store }: ServedExport, logger: Logger): Promise<void> {
+  try {
+    await store.list({ prefix: '', keysMax: 1 }, STORE_PROBE_DEADLINE_MS);
+  } catch (error) {
+    const cause = error instanceof OriginError ? error.cause : undefined;
+    if (!(cause instanceof StoreError) || !MAY_COME_BACK.includes(cause.code)) throw error;
+    logger.warn(
+      { export: options.name, store: options.storeUrl },
+      `the store does not answer: ${describeError(error)}`,
+    );
+  }
+}

@@ -1,0 +1,129 @@
+/**
+ * Calls of a satellite or a tool to one origin.
+ *
+ * Guarantees: each call ends within its deadline, with an `RpcError` or the reason of the caller's signal. One HTTP/2
+ * connection carries all calls; it is opened at the first call, kept alive by pings so that a peer that vanished is
+ * found while nothing is asked, and opened again by the first call after it broke. A call is never repeated here.
+ */
+import { type CallOptions, createClient } from '@connectrpc/connect';
+import { createConnectTransport, Http2SessionManager } from '@connectrpc/connect-node';
+import type { Clock } from '../base/clock.ts';
+import { UsageError } from '../base/errors.ts';
+import { OriginAdminService, OriginService } from './gen/origin_pb.js';
+import { RpcError, toRpcError } from './rpc-errors.ts';
+
+/** One answer: a page of the longest names with the longest keys is near 3 MiB. */
+const RESPONSE_BYTES_MAX = 32 * 1024 * 1024;
+const PING_INTERVAL_MS = 5_000;
+const PING_TIMEOUT_MS = 5_000;
+/** Pings keep the connection; this only has to be longer than any pause of a job. */
+const IDLE_TIMEOUT_MS = 24 * 60 * 60_000;
+
+export type OriginClient = ReturnType<typeof createOriginClient>;
+
+interface Bounds {
+  readonly signal?: AbortSignal;
+}
+
+/** @param options.address `host:port` */
+export function createOriginClient(options: {
+  readonly address: string;
+  readonly clock: Clock;
+  readonly deadlineMs: number;
+}) {
+  const { address, clock, deadlineMs } = options;
+  const baseUrl = originUrl(address);
+  const sessionManager = new Http2SessionManager(baseUrl, {
+    pingIntervalMs: PING_INTERVAL_MS,
+    pingTimeoutMs: PING_TIMEOUT_MS,
+    pingIdleConnection: true,
+    idleConnectionTimeoutMs: IDLE_TIMEOUT_MS,
+  });
+  const transport = createConnectTransport({
+    httpVersion: '2',
+    baseUrl,
+    sessionManager,
+    useBinaryFormat: true,
+    acceptCompression: [],
+    readMaxBytes: RESPONSE_BYTES_MAX,
+  });
+  const origin = createClient(OriginService, transport);
+  const admin = createClient(OriginAdminService, transport);
+  let closed = false;
+
+  /** The deadline is kept by our clock on this side alone: the other side bounds its own waits. */
+  async function bounded<T>(bounds: Bounds, call: (options: CallOptions) => Promise<T>): Promise<T> {
+    if (closed) throw new RpcError('unavailable', 'the connection to the origin was closed by this side');
+    bounds.signal?.throwIfAborted();
+    const controller = new AbortController();
+    const timeout = new RpcError(
+      'timeout',
+      `the origin at ${address} did not answer within ${deadlineMs} ms`,
+      {
+        hint: 'check that the origin runs and that the network between is up',
+      },
+    );
+    const cancelTimer = clock.after(deadlineMs, () => controller.abort(timeout));
+    const abort = (): void => controller.abort(bounds.signal?.reason);
+    bounds.signal?.addEventListener('abort', abort, { once: true });
+    try {
+      return await call({ signal: controller.signal });
+    } catch (error) {
+      if (controller.signal.aborted) throw controller.signal.reason;
+      throw toRpcError(error);
+    } finally {
+      cancelTimer();
+      bounds.signal?.removeEventListener('abort', abort);
+    }
+  }
+
+  function unary<Request, Response>(
+    method: (request: Request, options?: CallOptions) => Promise<Response>,
+  ): (request: Request, bounds?: Bounds) => Promise<Response> {
+    return (request, bounds = {}) => bounded(bounds, (callOptions) => method(request, callOptions));
+  }
+
+  return {
+    address,
+    openExport: unary(origin.openExport),
+    lookup: unary(origin.lookup),
+    getAttributes: unary(origin.getAttributes),
+    listDirectory: unary(origin.listDirectory),
+    getUsage: unary(origin.getUsage),
+    reportStale: unary(origin.reportStale),
+    getOriginStatus: unary(admin.getOriginStatus),
+    /** Keys that cannot be file names, as they are found. Bounded by `keysMax`; ends with the caller's signal. */
+    async *inspectKeys(
+      request: { readonly exportName: string; readonly prefix: string; readonly keysMax: number },
+      bounds: Bounds = {},
+    ) {
+      try {
+        yield* admin.inspectKeys(request, bounds.signal === undefined ? {} : { signal: bounds.signal });
+      } catch (error) {
+        if (bounds.signal?.aborted) throw bounds.signal.reason;
+        throw toRpcError(error);
+      }
+    },
+    /** Ends the connection; calls under way fail. */
+    close(): void {
+      closed = true;
+      sessionManager.abort();
+    },
+  };
+}
+
+function originUrl(address: string): string {
+  const url = URL.canParse(`http://${address}`) ? new URL(`http://${address}`) : undefined;
+  const plain =
+    url?.pathname === '/' &&
+    url.search === '' &&
+    url.hash === '' &&
+    url.username === '' &&
+    url.hostname !== '';
+  if (url === undefined || !plain || !/:\d+$/.test(address)) {
+    throw new UsageError(`"${address}" is not the address of an origin`, {
+      hint: 'write host:port, for example origin.example.net:7411 or [::1]:7411',
+    });
+  }
+  return `http://${address}`;
+}

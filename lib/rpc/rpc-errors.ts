@@ -1,0 +1,131 @@
+/**
+ * The only mapping between our errors and RPC codes, both ways.
+ *
+ * The RPC code is for proxies and other people's tools; our literal code and the hint travel beside it as headers,
+ * so a satellite raises what the origin meant, with the origin's hint. An error that is not ours leaves the process
+ * as `failed` with no detail: what it says is for the log of the side that raised it.
+ */
+import { Code, ConnectError } from '@connectrpc/connect';
+import { PerigeeError } from '../base/errors.ts';
+
+/**
+ * - `not-found`: no such export or inode
+ * - `not-directory`: a child of something that has none
+ * - `invalid`: the request makes no sense
+ * - `denied`: refused, by the other side or by the store behind it
+ * - `timeout`: no answer within the deadline
+ * - `unavailable`: the other side or the store behind it cannot be reached
+ * - `unsupported`: the other side is of a release that has no such call
+ * - `protocol`: the answer makes no sense, or whoever listens there is not one of us
+ * - `failed`: a fault of the other side; its log has the cause
+ * - `listen`: this side cannot listen at the address it was given
+ */
+export type RpcErrorCode =
+  | 'not-found'
+  | 'not-directory'
+  | 'invalid'
+  | 'denied'
+  | 'timeout'
+  | 'unavailable'
+  | 'unsupported'
+  | 'protocol'
+  | 'failed'
+  | 'listen';
+
+export class RpcError extends PerigeeError<RpcErrorCode> {
+  override readonly layer = 'rpc';
+}
+
+const CODE_HEADER = 'perigee-code';
+const HINT_HEADER = 'perigee-hint';
+/** A hint is one sentence; a header must stay small. */
+const HINT_BYTES_MAX = 2_048;
+
+const codeOf: Readonly<Record<string, Code>> = {
+  'not-found': Code.NotFound,
+  'not-directory': Code.FailedPrecondition,
+  invalid: Code.InvalidArgument,
+  denied: Code.PermissionDenied,
+  timeout: Code.DeadlineExceeded,
+  unavailable: Code.Unavailable,
+  unsupported: Code.Unimplemented,
+  failed: Code.Internal,
+} satisfies Partial<Record<RpcErrorCode, Code>>;
+
+const WRONG_PEER_HINT =
+  'check that the address is that of a perigee origin of this release, and that no proxy without HTTP/2 lies between';
+
+/** Server side: what goes on the wire for anything that a handler threw. */
+export function toConnectError(error: unknown): ConnectError {
+  if (error instanceof ConnectError) return error;
+  const code = error instanceof PerigeeError ? codeOf[error.code] : undefined;
+  if (!(error instanceof PerigeeError) || code === undefined) {
+    return new ConnectError(
+      'a fault of the server; its log has the cause',
+      Code.Internal,
+      { [CODE_HEADER]: 'failed' },
+      undefined,
+      error,
+    );
+  }
+  const headers: Record<string, string> = { [CODE_HEADER]: error.code };
+  const hint = error.hint === undefined ? undefined : encodeURIComponent(error.hint.toWellFormed());
+  if (hint !== undefined && hint.length <= HINT_BYTES_MAX) headers[HINT_HEADER] = hint;
+  return new ConnectError(error.message, code, headers, undefined, error);
+}
+
+/** The literal code under which an error is counted. */
+export function rpcCodeOf(error: unknown): string {
+  if (error instanceof PerigeeError && codeOf[error.code] !== undefined) return error.code;
+  if (error instanceof ConnectError && error.code === Code.Canceled) return 'canceled';
+  return 'failed';
+}
+
+/** Client side: what a call that failed in any way means to us. */
+export function toRpcError(error: unknown): RpcError {
+  if (error instanceof RpcError) return error;
+  const wire = ConnectError.from(error);
+  const literal = wire.metadata.get(CODE_HEADER);
+  if (literal !== null && codeOf[literal] !== undefined) {
+    const hint = decodeHint(wire.metadata.get(HINT_HEADER));
+    return new RpcError(literal as RpcErrorCode, wire.rawMessage, hint === undefined ? {} : { hint });
+  }
+  switch (wire.code) {
+    case Code.DeadlineExceeded:
+      return new RpcError('timeout', 'no answer within the deadline', { cause: error });
+    case Code.Unavailable:
+    case Code.Aborted:
+    case Code.ResourceExhausted:
+    case Code.Canceled:
+      return new RpcError('unavailable', wire.rawMessage, {
+        cause: wire.cause ?? error,
+        hint: 'check that the origin runs and that its address and port are right',
+      });
+    case Code.Unauthenticated:
+    case Code.PermissionDenied:
+      return new RpcError('denied', wire.rawMessage, { cause: error });
+    case Code.Unimplemented:
+      return new RpcError('unsupported', wire.rawMessage, { cause: error, hint: WRONG_PEER_HINT });
+    case Code.Unknown:
+    case Code.InvalidArgument:
+    case Code.NotFound:
+    case Code.AlreadyExists:
+    case Code.FailedPrecondition:
+    case Code.OutOfRange:
+    case Code.Internal:
+    case Code.DataLoss:
+      return new RpcError('protocol', wire.rawMessage, {
+        cause: wire.cause ?? error,
+        hint: WRONG_PEER_HINT,
+      });
+  }
+}
+
+function decodeHint(header: string | null): string | undefined {
+  if (header === null) return undefined;
+  try {
+    return decodeURIComponent(header);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,168 @@
+/** An object store in memory: keys in order of UTF-8 bytes, paging as S3 pages, calls counted, failures on demand. */
+import { createHash } from 'node:crypto';
+import { Readable } from 'node:stream';
+import {
+  type GetRequest,
+  type GetResult,
+  type ListPage,
+  type ListRequest,
+  type ObjectHead,
+  type ObjectMetadata,
+  type ObjectStore,
+  StoreError,
+  type UploadedPart,
+  type Written,
+} from '../../lib/store/object-store.ts';
+
+interface MemoryObject {
+  readonly body: Uint8Array;
+  readonly metadata: ObjectMetadata;
+  readonly modifiedMs: number;
+  readonly entityTag: string;
+}
+
+export type MemoryCall = 'head' | 'get' | 'list';
+
+export class MemoryStore implements ObjectStore {
+  readonly url = 'memory://bucket';
+  readonly abilities = { conditionalWrites: 'enforced', partBytesMin: 1, partsMax: 10_000 } as const;
+  readonly calls: Record<MemoryCall, number> = { head: 0, get: 0, list: 0 };
+  /** Called before each read; throws or waits to make the store fail or stall. */
+  before: (call: MemoryCall, key: string) => void | Promise<void> = () => undefined;
+  /** What a clock says when an object is put. */
+  nowMs = 1_700_000_000_000;
+  readonly #objects = new Map<string, MemoryObject>();
+  #sorted: { readonly key: string; readonly bytes: Buffer }[] | undefined;
+
+  /** The keys, in the store's order. */
+  get keys(): string[] {
+    return this.#order().map(({ key }) => key);
+  }
+
+  /** Puts objects at once without any ceremony: value is the body. */
+  fill(objects: Readonly<Record<string, string>> | readonly string[], metadata: ObjectMetadata = {}): void {
+    const entries = Array.isArray(objects)
+      ? (objects as readonly string[]).map((key) => [key, 'x'] as const)
+      : Object.entries(objects as Readonly<Record<string, string>>);
+    for (const [key, body] of entries) this.#set(key, Buffer.from(body), metadata);
+  }
+
+  remove(key: string): void {
+    this.#objects.delete(key);
+    this.#sorted = undefined;
+  }
+
+  async head(key: string): Promise<ObjectHead> {
+    this.calls.head += 1;
+    await this.before('head', key);
+    return this.#headOf(key);
+  }
+
+  async get(request: GetRequest): Promise<GetResult> {
+    this.calls.get += 1;
+    await this.before('get', request.key);
+    const head = this.#headOf(request.key);
+    if (request.ifMatch !== undefined && request.ifMatch !== head.entityTag) {
+      throw new StoreError('precondition-failed', 'another version');
+    }
+    const whole = this.#objects.get(request.key)?.body ?? new Uint8Array();
+    const { offset = 0, length = whole.length } = request.range ?? {};
+    const bytes = whole.subarray(offset, offset + length);
+    return { head, bodyBytes: bytes.length, body: Readable.from([Buffer.from(bytes)]) };
+  }
+
+  async list(request: ListRequest): Promise<ListPage> {
+    this.calls.list += 1;
+    await this.before('list', request.prefix);
+    const { prefix, delimiter, keysMax = 1_000 } = request;
+    const order = this.#order();
+    const after = request.token ?? request.startAfter;
+    const objects: ListPage['objects'][number][] = [];
+    const prefixes: string[] = [];
+    let last: string | undefined;
+    const from =
+      after !== undefined && Buffer.compare(Buffer.from(after), Buffer.from(prefix)) > 0 ? after : prefix;
+    for (let at = lowerBound(order, from); at < order.length; at++) {
+      const key = order[at]?.key ?? '';
+      if (!key.startsWith(prefix)) break;
+      const end = delimiter === undefined ? -1 : key.indexOf(delimiter, prefix.length);
+      const item = end === -1 ? key : key.slice(0, end + 1);
+      if (item === last) continue;
+      if (after !== undefined && Buffer.compare(Buffer.from(item), Buffer.from(after)) <= 0) {
+        last = item;
+        continue;
+      }
+      if (objects.length + prefixes.length === keysMax) {
+        return { objects, prefixes, nextToken: last };
+      }
+      if (end === -1) objects.push(this.#headOf(key));
+      else prefixes.push(item);
+      last = item;
+    }
+    return { objects, prefixes, nextToken: undefined };
+  }
+
+  async put(key: string, body: Uint8Array, options?: { metadata?: ObjectMetadata }): Promise<Written> {
+    return this.#set(key, body, options?.metadata ?? {});
+  }
+
+  async delete(key: string): Promise<void> {
+    this.remove(key);
+  }
+
+  createUpload(): Promise<string> {
+    return unsupported();
+  }
+  uploadPart(): Promise<UploadedPart> {
+    return unsupported();
+  }
+  completeUpload(): Promise<Written> {
+    return unsupported();
+  }
+  abortUpload(): Promise<void> {
+    return unsupported();
+  }
+  copy(): Promise<Written> {
+    return unsupported();
+  }
+  async close(): Promise<void> {
+    // Nothing is held.
+  }
+
+  #set(key: string, body: Uint8Array, metadata: ObjectMetadata): Written {
+    const entityTag = createHash('md5').update(body).digest('hex');
+    if (!this.#objects.has(key)) this.#sorted = undefined;
+    this.#objects.set(key, { body, metadata, modifiedMs: this.nowMs, entityTag });
+    return { entityTag, versionId: undefined };
+  }
+
+  #headOf(key: string): ObjectHead {
+    const object = this.#objects.get(key);
+    if (object === undefined) throw new StoreError('not-found', `no object ${key}`);
+    const { body, metadata, modifiedMs, entityTag } = object;
+    return { key, sizeBytes: body.length, entityTag, modifiedMs, versionId: undefined, metadata };
+  }
+
+  #order(): { readonly key: string; readonly bytes: Buffer }[] {
+    this.#sorted ??= [...this.#objects.keys()]
+      .map((key) => ({ key, bytes: Buffer.from(key) }))
+      .sort((a, b) => Buffer.compare(a.bytes, b.bytes));
+    return this.#sorted;
+  }
+}
+
+function lowerBound(order: readonly { readonly bytes: Buffer }[], prefix: string): number {
+  const wanted = Buffer.from(prefix);
+  let low = 0;
+  let high = order.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (Buffer.compare(order[middle]?.bytes ?? wanted, wanted) < 0) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+function unsupported(): Promise<never> {
+  return Promise.reject(new StoreError('unsupported', 'nobody needs it here'));
+}
