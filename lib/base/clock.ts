@@ -7,8 +7,8 @@ export interface Clock {
   nowMs(): number;
   /** Milliseconds since 1970, for attributes and logs only. */
   wallMs(): number;
-  /** Calls `run` once after `delayMs`; the returned function cancels it. Does not keep the process alive. */
-  after(delayMs: number, run: () => void): () => void;
+  /** Calls `run` once after `delayMs`; the returned function cancels it. Keeps the process alive only if told to. */
+  after(delayMs: number, run: () => void, options?: { readonly keepAlive?: boolean }): () => void;
   /** Calls `run` every `periodMs`; the returned function stops it. Does not keep the process alive. */
   every(periodMs: number, run: () => void): () => void;
 }
@@ -16,9 +16,9 @@ export interface Clock {
 export const systemClock: Clock = {
   nowMs: () => performance.now(),
   wallMs: () => Date.now(),
-  after(delayMs, run) {
+  after(delayMs, run, options) {
     const timer = setTimeout(run, delayMs);
-    timer.unref();
+    if (!options?.keepAlive) timer.unref();
     return () => clearTimeout(timer);
   },
   every(periodMs, run) {

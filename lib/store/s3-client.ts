@@ -35,7 +35,13 @@ export function createS3Client(location: S3Location): S3Client {
       logger: silent,
     }),
   });
-  client.middlewareStack.remove('retryMiddleware');
+  // Others are placed relative to it, so it is replaced rather than removed.
+  client.middlewareStack.add((next) => next, {
+    name: 'retryMiddleware',
+    step: 'finalizeRequest',
+    priority: 'high',
+    override: true,
+  });
   client.middlewareStack.remove('loggerMiddleware');
   return client;
 }

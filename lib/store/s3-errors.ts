@@ -160,16 +160,18 @@ function verdictOf(
 }
 
 function localVerdict(error: unknown): Verdict {
+  let found: Verdict = ['unavailable', 'never'];
   for (let at = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth++) {
     const code = 'code' in at && typeof at.code === 'string' ? at.code : undefined;
     const known = code === undefined ? undefined : BY_SYSTEM_CODE[code];
     if (known) return known;
     if (code?.startsWith('HPE_')) return ['corrupt', 'soon'];
+    if (code !== undefined || at.name === 'TimeoutError') found = ['unavailable', 'soon'];
     if (/checksum mismatch/i.test(at.message)) return ['corrupt', 'soon'];
     if (/region is missing/i.test(at.message))
       return ['invalid', 'never', 'set region= in the store URL or AWS_REGION'];
   }
-  return ['unavailable', 'soon'];
+  return found;
 }
 
 /** A `StoreError` of our own checks. */

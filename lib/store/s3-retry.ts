@@ -6,7 +6,7 @@
  * Invariants: at most ATTEMPTS_MAX attempts; no attempt or wait begins that would outlast the deadline; the error
  * of the last attempt is the one that is thrown.
  */
-import { type Clock, sleep } from '../base/clock.ts';
+import { type Clock } from '../base/clock.ts';
 import { type Prng } from '../base/prng.ts';
 import { abortReason, type CallScope } from './call-deadline.ts';
 import { type CallOptions, StoreError } from './object-store.ts';
@@ -61,7 +61,7 @@ export async function withRetries<T>(
     const delayMs = delayOf(failure, { number, prng });
     if (clock.nowMs() + delayMs >= scope.deadlineAtMs) throw error;
     maybeDone ||= error.code === 'unavailable' || error.code === 'timeout' || error.code === 'corrupt';
-    await sleep(clock, delayMs, scope.signal);
+    await pause(clock, { delayMs, signal: scope.signal });
   }
 }
 
@@ -70,6 +70,29 @@ function delayOf(failure: S3Failure, at: { readonly number: number; readonly prn
   const { first, max } = BACKOFF_MS[failure.retry === 'slowly' ? 'slowly' : 'soon'];
   const ceilingMs = Math.min(max, first * 2 ** at.number);
   return Math.max(failure.retryAfterMs ?? 0, at.prng.next() * ceilingMs);
+}
+
+/** Unlike a `sleep`, keeps the process alive: between attempts nothing else may. */
+function pause(
+  clock: Clock,
+  wait: { readonly delayMs: number; readonly signal: AbortSignal },
+): Promise<void> {
+  const { delayMs, signal } = wait;
+  return new Promise((resolve, reject) => {
+    const cancel = clock.after(
+      delayMs,
+      () => {
+        signal.removeEventListener('abort', onAbort);
+        resolve();
+      },
+      { keepAlive: true },
+    );
+    const onAbort = (): void => {
+      cancel();
+      reject(abortReason(signal));
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+  });
 }
 
 async function boundedAttempt<T>(
