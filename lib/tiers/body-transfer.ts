@@ -1,14 +1,15 @@
 /**
- * Moves the bytes of response bodies into a sink, in order, in pieces, with bounded memory.
+ * Moves the bytes of response bodies into a sink, in order, in pieces.
  *
- * How: pieces gather while a write is under way; the next write takes all of them. The first write is small, so that
- * a waiting reader gets its first byte early; later ones double up to `pieceBytesMax`. Whoever is slower holds the
- * other back: the body is paused while more than `waitingBytesMax` wait.
+ * How: what a body delivers gathers until a piece is full and is then written at once, on this thread: fetch workers
+ * have nothing better to do, writes of one file exclude each other in the kernel anyway, and a sink that is slow so
+ * holds the body back with no buffer in between. The first piece is small, so that a waiting reader gets its first
+ * byte early; pieces double up to `pieceBytesMax`.
  *
- * Invariants: at most one write is under way; `take` settles only when none is; `takenTo` counts what a body has
- * delivered, `writtenTo` what the sink has taken; progress is reported of written bytes only and never goes back.
+ * Invariants: `takenTo` counts what bodies have delivered, `writtenTo` what the sink has taken; they differ by less
+ * than a piece and what the socket delivers at once; progress is reported of
+ * written bytes only and never goes back.
  */
-import { invariant } from '../base/errors.ts';
 import type { Readable } from 'node:stream';
 import { StoreError } from '../store/object-store.ts';
 import type { FetchLimits } from './fetch-limits.ts';
@@ -18,8 +19,7 @@ import { sinkErrorOf } from './tier-errors.ts';
 export interface RangeSink {
   /** Notes bytes as they pass by, before they are written. */
   observe(piece: Buffer): void;
-  /** Finishes at once (undefined) or later. */
-  write(pieces: readonly Buffer[], position: number): Promise<void> | undefined;
+  write(pieces: readonly Buffer[], position: number): void;
   /** Forgets everything observed: the range begins anew. */
   restart(): void;
 }
@@ -40,6 +40,7 @@ export class BodyTransfer {
   #writtenTo: number;
   #reportedTo: number;
   #pieceBytes: number;
+  #waiting: Buffer[] = [];
 
   constructor(range: TransferRange, limits: FetchLimits) {
     this.#range = range;
@@ -57,105 +58,76 @@ export class BodyTransfer {
   /** What was taken cannot be trusted: the next body begins at the start of the range. */
   restart(): void {
     this.#takenTo = this.#writtenTo = this.#range.offset;
+    this.#waiting = [];
     this.#range.sink.restart();
   }
 
   /** Resolves with undefined when the range is written, else with what went wrong; never rejects. */
   take(body: Readable): Promise<unknown> {
-    const { sink, signal } = this.#range;
-    const { waitingBytesMax, pieceBytesMax } = this.#limits;
-    let waiting: Buffer[] = [];
-    let waitingBytes = 0;
-    let writing = false;
-    /** The body will deliver no more; `failure` is undefined if that was its regular end. */
-    let ended = false;
-    let failure: unknown;
-
+    const { signal } = this.#range;
     return new Promise((resolve) => {
-      const end = (error?: unknown): void => {
+      let ended = false;
+      const end = (failure: unknown): void => {
         if (ended) return;
         ended = true;
-        failure = error;
-        if (error !== undefined) body.destroy();
-        write();
-      };
-      const settle = (): void => {
         signal.removeEventListener('abort', abort);
+        if (failure !== undefined) body.destroy();
         resolve(failure);
       };
-      const abort = (): void => end(signal.reason ?? new Error('aborted'));
-      const written = (bytes: number): void => {
-        this.#writtenTo += bytes;
-        this.#pieceBytes = Math.min(pieceBytesMax, this.#pieceBytes * 2);
-        this.#report();
-      };
-      const refused = (error: unknown): void => {
-        waiting = [];
-        waitingBytes = 0;
-        if (ended) failure = sinkErrorOf(error);
-        else end(sinkErrorOf(error));
-      };
-      const write = (): void => {
-        while (!writing) {
-          if (waitingBytes === 0) {
-            if (ended) settle();
-            return;
-          }
-          if (!ended && waitingBytes < this.#pieceBytes && this.#takenTo < this.#end) return;
-          const pieces = waiting;
-          const bytes = waitingBytes;
-          waiting = [];
-          waitingBytes = 0;
-          try {
-            const later = sink.write(pieces, this.#writtenTo);
-            if (later === undefined) {
-              written(bytes);
-              continue;
-            }
-            writing = true;
-            later
-              .then(() => written(bytes), refused)
-              .finally(() => {
-                writing = false;
-                if (body.isPaused()) body.resume();
-                write();
-              });
-          } catch (error) {
-            refused(error);
-          }
-        }
-      };
-      body.on('data', (piece: Buffer) => {
+      const step = (run: () => void): void => {
         if (ended) return;
-        if (this.#takenTo + piece.byteLength > this.#end) {
-          end(new StoreError('corrupt', 'the body is longer than the range'));
-          return;
+        try {
+          run();
+        } catch (error) {
+          end(error);
         }
-        sink.observe(piece);
-        this.#takenTo += piece.byteLength;
-        waiting.push(piece);
-        waitingBytes += piece.byteLength;
-        write();
-        if (writing && waitingBytes >= waitingBytesMax) body.pause();
-      });
-      body.on('end', () =>
-        end(
-          this.#takenTo === this.#end
-            ? undefined
-            : new StoreError('corrupt', 'the body is shorter than the range'),
-        ),
-      );
-      body.on('error', (error) => end(error));
-      body.on('close', () => end(new StoreError('unavailable', 'the body broke off')));
+      };
+      /** Whatever ends a body, what it has delivered is good, and the next one begins after it. */
+      const endAfterWriting = (failure: unknown): void =>
+        step(() => {
+          this.#write();
+          end(failure);
+        });
+      const abort = (): void => end(signal.reason);
+      body.on('data', (piece: Buffer) => step(() => this.#take(piece)));
+      body.on('end', () => endAfterWriting(this.#shortness()));
+      body.on('error', (error) => endAfterWriting(error));
+      body.on('close', () => endAfterWriting(new StoreError('unavailable', 'the body broke off')));
       if (signal.aborted) abort();
       else signal.addEventListener('abort', abort, { once: true });
     });
   }
 
-  #report(): void {
-    invariant(this.#writtenTo <= this.#takenTo, 'only taken bytes are written');
-    if (this.#writtenTo <= this.#reportedTo) return;
+  #take(piece: Buffer): void {
+    if (this.#takenTo + piece.byteLength > this.#end) {
+      throw new StoreError('corrupt', 'the body is longer than the range');
+    }
+    this.#range.sink.observe(piece);
+    this.#takenTo += piece.byteLength;
+    this.#waiting.push(piece);
+    if (this.#takenTo === this.#end || this.#takenTo - this.#writtenTo >= this.#pieceBytes) this.#write();
+  }
+
+  #write(): void {
+    if (this.#waiting.length === 0) return;
+    const pieces = this.#waiting;
+    this.#waiting = [];
+    try {
+      this.#range.sink.write(pieces, this.#writtenTo);
+    } catch (error) {
+      throw sinkErrorOf(error);
+    }
+    this.#writtenTo = this.#takenTo;
+    this.#pieceBytes = Math.min(this.#limits.pieceBytesMax, this.#pieceBytes * 2);
+    const isFirst = this.#reportedTo === this.#range.offset;
+    if (this.#writtenTo - this.#reportedTo < (isFirst ? 1 : this.#limits.reportBytes)) return;
     this.#reportedTo = this.#writtenTo;
     this.#range.onProgress(this.#writtenTo);
+  }
+
+  #shortness(): StoreError | undefined {
+    return this.#takenTo === this.#end
+      ? undefined
+      : new StoreError('corrupt', 'the body is shorter than the range');
   }
 }

@@ -13,10 +13,10 @@ export interface FetchLimits {
   readonly aheadGetsPerWorkerMax: number;
   /** First piece that is written and reported: small, so that a waiting reader gets its first byte early. Pieces double from here. */
   readonly firstPieceBytes: number;
-  /** Largest piece of one write and one progress report. */
+  /** Largest piece of one write: what one GET keeps in memory. */
   readonly pieceBytesMax: number;
-  /** Bytes of one GET that wait in memory for the sink; beyond it the body is paused. */
-  readonly waitingBytesMax: number;
+  /** Progress after the first piece is reported in steps of this much: each report wakes the main thread. */
+  readonly reportBytes: number;
   /** New GETs after a body broke off, each from where the last one ended. */
   readonly resumesMax: number;
   /** Times that a range is fetched anew because it turned out corrupt. */
@@ -31,6 +31,8 @@ export interface FetchLimits {
   readonly letGoMs: number;
   /** Times that one request is started again because its worker died. */
   readonly workerLossesMax: number;
+  /** Workers that were ended but hang in the system, as behind a dead disk; beyond it nothing is fetched. */
+  readonly hangingWorkersMax: number;
   /** How often deadlines are looked at. */
   readonly sweepMs: number;
 }
@@ -42,7 +44,7 @@ export const FETCH_LIMITS: FetchLimits = {
   aheadGetsPerWorkerMax: 8,
   firstPieceBytes: 128 * KIB,
   pieceBytesMax: 512 * KIB,
-  waitingBytesMax: 1 * MIB,
+  reportBytes: 1 * MIB,
   resumesMax: 16,
   corruptionsMax: 3,
   resumeBackoffMs: 50,
@@ -51,18 +53,15 @@ export const FETCH_LIMITS: FetchLimits = {
   deadlineMs: STORE_DEADLINE_MS,
   letGoMs: 5_000,
   workerLossesMax: 2,
+  hangingWorkersMax: 4,
   sweepMs: 500,
 };
 
-/** Heap of one worker thread; buffers of bodies come on top and are bounded by `waitingBytesMax` per GET. */
+/** Heap of one worker thread; buffers of bodies come on top and are bounded by `pieceBytesMax` per GET. */
 export const WORKER_HEAP_MIB_MAX = 128;
 
 invariant(
   FETCH_LIMITS.getBytesMax <= FETCH_LIMITS.wholeObjectBytesMax,
   'whatever one GET of the usual size covers whole is verified',
-);
-invariant(
-  FETCH_LIMITS.pieceBytesMax <= FETCH_LIMITS.waitingBytesMax,
-  'a piece fits what may wait for the sink',
 );
 invariant(FETCH_LIMITS.stallMs < FETCH_LIMITS.deadlineMs, 'a stalled body leaves time for another');

@@ -1,15 +1,15 @@
 /**
- * The pool of fetch workers: gives each request to the least busy worker and answers when that worker lets it go.
+ * The pool of fetch workers: gives each request to the least busy worker and settles it when that worker answers.
  *
  * Guarantees: a request into a descriptor settles only when nothing writes to the descriptor any more: on the worker's
- * answer, or when the worker has ended. That holds for cancelled and timed-out requests too, which is why
- * they settle a moment later; a worker that does not let go within `letGoMs` is ended. A worker that dies is replaced
- * when the next request needs it, and its requests start again on another, `workerLossesMax` times at most.
+ * answer, or when the worker has ended. That holds for cancelled and timed-out requests too, so they settle a
+ * moment later; requests into memory settle at once. A worker that does not let go within `letGoMs` is ended. A worker
+ * that died is replaced, and its requests start again, each `workerLossesMax` times at most.
  *
- * States of a request: running → (letting go →) settled.
+ * States of a request: running → (letting go →) settled; of a worker: working → (ended by us, hanging →) gone.
  */
 import type { Clock } from '../base/clock.ts';
-import { describeError } from '../base/errors.ts';
+import { describeError, invariant } from '../base/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { FetchLimits } from './fetch-limits.ts';
@@ -37,8 +37,10 @@ export interface FetchOptions {
 interface Running {
   readonly fetch: PooledFetch;
   readonly onProgress: ((filledTo: number) => void) | undefined;
-  readonly resolve: (answer: FetchAnswer) => void;
-  readonly reject: (error: unknown) => void;
+  readonly settle: (outcome: { readonly answer: FetchAnswer } | { readonly error: unknown }) => void;
+  /** Where it runs now. */
+  hand: Hand | undefined;
+  id: number;
   /** By then the worker must have answered. */
   deadlineMs: number;
   losses: number;
@@ -46,48 +48,45 @@ interface Running {
   lettingGo: { readonly reason: unknown } | undefined;
 }
 
-interface Slot {
-  worker: FetchWorker | undefined;
+/** A worker and what it is doing. */
+interface Hand {
+  readonly worker: FetchWorker;
   readonly running: Map<number, Running>;
 }
 
 export class FetchPool {
   readonly #options: FetchPoolOptions;
-  readonly #slots: readonly Slot[];
+  readonly #working = new Set<Hand>();
+  readonly #hanging = new Set<Hand>();
   readonly #stopSweep: () => void;
   #nextId = 1;
   #closed = false;
-  #workerGone: () => void = () => undefined;
+  #onGone: () => void = () => undefined;
 
   constructor(options: FetchPoolOptions) {
     this.#options = options;
-    this.#slots = Array.from({ length: options.workerCount }, () => ({
-      worker: undefined,
-      running: new Map<number, Running>(),
-    }));
-    for (const slot of this.#slots) this.#workerOf(slot);
+    for (let count = 0; count < options.workerCount; count++) this.#hire();
     this.#stopSweep = options.clock.every(options.limits.sweepMs, () => this.#sweep());
   }
 
-  run(fetch: PooledFetch, options: FetchOptions): Promise<FetchAnswer> {
+  run(fetch: PooledFetch, { signal, onProgress }: FetchOptions): Promise<FetchAnswer> {
     return new Promise((resolve, reject) => {
-      const { signal, onProgress } = options;
       if (signal?.aborted) return reject(signal.reason);
       if (this.#closed) return reject(closedError());
       const abort = (): void => this.#letGo(running, signal?.reason);
+      const { clock, limits } = this.#options;
       const running: Running = {
         fetch,
         onProgress,
-        resolve: (answer) => {
+        settle: (outcome) => {
           signal?.removeEventListener('abort', abort);
-          resolve(answer);
+          if ('answer' in outcome) resolve(outcome.answer);
+          else reject(outcome.error);
         },
-        reject: (error) => {
-          signal?.removeEventListener('abort', abort);
-          reject(error);
-        },
+        hand: undefined,
+        id: 0,
         // The worker keeps the deadline itself; this one is for workers that do not.
-        deadlineMs: this.#options.clock.nowMs() + fetch.deadlineMs + this.#options.limits.sweepMs,
+        deadlineMs: clock.nowMs() + fetch.deadlineMs + limits.sweepMs,
         losses: 0,
         lettingGo: undefined,
       };
@@ -100,115 +99,125 @@ export class FetchPool {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    for (const running of this.#allRunning()) this.#letGo(running, closedError());
+    for (const hand of this.#hands()) {
+      for (const running of hand.running.values()) this.#letGo(running, closedError());
+    }
+    for (const { worker } of this.#working) worker.post({ kind: 'close' });
     const { clock, limits } = this.#options;
-    const gone = new Promise<void>((resolve) => {
-      this.#workerGone = () => {
-        if (this.#slots.every((slot) => slot.worker === undefined)) resolve();
-      };
-    });
-    for (const slot of this.#slots) slot.worker?.post({ kind: 'close' });
+    const { promise: gone, resolve } = Promise.withResolvers<void>();
+    this.#onGone = () => {
+      if (this.#working.size === 0) resolve();
+    };
     const cancelPatience = clock.after(limits.letGoMs, () => {
-      for (const slot of this.#slots) slot.worker?.terminate();
+      for (const { worker } of this.#working) worker.terminate();
     });
-    this.#workerGone();
+    // A thread that hangs in the system cannot be ended by anybody; it is not waited for any longer.
+    const cancelWait = clock.after(2 * limits.letGoMs, resolve);
+    this.#onGone();
     await gone;
     cancelPatience();
+    cancelWait();
     this.#stopSweep();
   }
 
   #dispatch(running: Running): void {
-    let least = this.#slots[0]!;
-    for (const slot of this.#slots) if (slot.running.size < least.running.size) least = slot;
-    const id = this.#nextId++;
-    least.running.set(id, running);
     try {
-      this.#workerOf(least).post({ kind: 'fetch', id, ...running.fetch });
+      while (this.#working.size < this.#options.workerCount) this.#hire();
     } catch (error) {
-      least.running.delete(id);
-      running.reject(new TierError('unavailable', 'no fetch worker could be started', { cause: error }));
+      return running.settle({ error: error instanceof TierError ? error : noWorker(error) });
     }
+    let least: Hand | undefined;
+    for (const hand of this.#working) {
+      if (least === undefined || hand.running.size < least.running.size) least = hand;
+    }
+    invariant(least !== undefined, 'a pool has workers');
+    running.hand = least;
+    running.id = this.#nextId++;
+    least.running.set(running.id, running);
+    least.worker.post({ kind: 'fetch', id: running.id, ...running.fetch });
   }
 
-  #workerOf(slot: Slot): FetchWorker {
-    if (slot.worker !== undefined) return slot.worker;
-    const worker = this.#options.startWorker({
-      onMessage: (message) => this.#onMessage(slot, message),
-      onEnd: (cause) => {
-        if (slot.worker === worker) this.#onEnd(slot, cause);
-      },
+  #hire(): void {
+    const { startWorker, limits, metrics } = this.#options;
+    if (this.#hanging.size > limits.hangingWorkersMax) {
+      metrics.limitReached.inc({ limit: 'tier.hangingWorkers' });
+      throw noWorker(new Error(`${this.#hanging.size} hang in the system`));
+    }
+    const worker = startWorker({
+      onMessage: (message) => this.#onMessage(hand, message),
+      onEnd: (cause) => this.#onEnd(hand, cause),
     });
-    slot.worker = worker;
-    return worker;
+    const hand: Hand = { worker, running: new Map() };
+    this.#working.add(hand);
   }
 
-  #onMessage(slot: Slot, message: FromFetchWorker): void {
-    const running = slot.running.get(message.id);
+  #onMessage(hand: Hand, message: FromFetchWorker): void {
+    const running = hand.running.get(message.id);
     if (running === undefined) return;
     if (message.kind === 'progress') {
       if (running.lettingGo === undefined) running.onProgress?.(message.filledTo);
       return;
     }
-    slot.running.delete(message.id);
-    if (running.lettingGo !== undefined) running.reject(running.lettingGo.reason);
-    else if (message.kind === 'failed') running.reject(errorOf(message.failure));
-    else running.resolve(message);
+    hand.running.delete(message.id);
+    if (running.lettingGo !== undefined) running.settle({ error: running.lettingGo.reason });
+    else if (message.kind === 'failed') running.settle({ error: errorOf(message.failure) });
+    else running.settle({ answer: message });
   }
 
-  #onEnd(slot: Slot, cause: unknown): void {
-    slot.worker = undefined;
-    const lost = Array.from(slot.running.values());
-    slot.running.clear();
+  #onEnd(hand: Hand, cause: unknown): void {
+    this.#working.delete(hand);
+    this.#hanging.delete(hand);
+    const { limits, logger, metrics } = this.#options;
+    const lost = Array.from(hand.running.values());
+    hand.running.clear();
     if (!this.#closed) {
-      this.#options.metrics.tierRequests.inc({ tier: 'store', result: 'worker-lost' });
-      this.#options.logger.error(
-        { cause: describeError(cause), requests: lost.length },
-        'a fetch worker ended and will be replaced',
-      );
+      metrics.tierRequests.inc({ tier: 'store', result: 'worker-lost' });
+      logger.error({ cause: describeError(cause), requests: lost.length }, 'a fetch worker ended');
     }
     for (const running of lost) {
-      if (running.lettingGo !== undefined) running.reject(running.lettingGo.reason);
-      else if (this.#closed) running.reject(closedError());
-      else if (++running.losses > this.#options.limits.workerLossesMax) {
-        running.reject(new TierError('unavailable', 'fetch workers keep ending', { cause }));
-      } else this.#dispatch(running);
+      if (running.lettingGo !== undefined) running.settle({ error: running.lettingGo.reason });
+      else if (++running.losses > limits.workerLossesMax) running.settle({ error: noWorker(cause) });
+      else this.#dispatch(running);
     }
-    this.#workerGone();
+    this.#onGone();
   }
 
-  /** The caller wants no answer any more; it gets `reason` as soon as nothing writes to its descriptor. */
+  /** The caller wants no answer any more. */
   #letGo(running: Running, reason: unknown): void {
     if (running.lettingGo !== undefined) return;
-    for (const slot of this.#slots) {
-      for (const [id, other] of slot.running) {
-        if (other !== running) continue;
-        running.lettingGo = { reason };
-        running.deadlineMs = this.#options.clock.nowMs() + this.#options.limits.letGoMs;
-        slot.worker?.post({ kind: 'cancel', id });
-        return;
-      }
-    }
+    running.lettingGo = { reason };
+    running.deadlineMs = this.#options.clock.nowMs() + this.#options.limits.letGoMs;
+    running.hand?.worker.post({ kind: 'cancel', id: running.id });
+    if (running.fetch.sink !== undefined) return;
+    running.hand?.running.delete(running.id);
+    running.settle({ error: reason });
   }
 
   #sweep(): void {
-    const now = this.#options.clock.nowMs();
-    for (const slot of this.#slots) {
-      for (const running of slot.running.values()) {
+    const { clock, metrics } = this.#options;
+    const now = clock.nowMs();
+    for (const hand of this.#hands()) {
+      for (const running of hand.running.values()) {
         if (now < running.deadlineMs) continue;
-        if (running.lettingGo !== undefined) {
-          this.#options.metrics.limitReached.inc({ limit: 'tier.letGoMs' });
-          slot.worker?.terminate();
-          break;
+        if (running.lettingGo === undefined) {
+          metrics.limitReached.inc({ limit: 'tier.deadlineMs' });
+          this.#letGo(running, new TierError('timeout', `fetching ${running.fetch.source.objectKey}`));
+        } else if (this.#working.delete(hand)) {
+          metrics.limitReached.inc({ limit: 'tier.letGoMs' });
+          this.#hanging.add(hand);
+          hand.worker.terminate();
         }
-        this.#options.metrics.limitReached.inc({ limit: 'tier.deadlineMs' });
-        this.#letGo(running, new TierError('timeout', `fetching ${running.fetch.source.objectKey}`));
       }
     }
   }
 
-  *#allRunning(): Generator<Running> {
-    for (const slot of this.#slots) yield* slot.running.values();
+  #hands(): Hand[] {
+    return [...this.#working, ...this.#hanging];
   }
+}
+
+function noWorker(cause: unknown): TierError {
+  return new TierError('unavailable', 'no fetch worker is left to ask', { cause });
 }
 
 function closedError(): TierError {

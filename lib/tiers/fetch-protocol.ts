@@ -35,6 +35,7 @@ export interface FetchWorker {
   terminate(): void;
 }
 
+/** Never called before the factory has returned. */
 export interface FetchWorkerEvents {
   onMessage(message: FromFetchWorker): void;
   /** Exactly once, when the worker is gone and none of its writes is under way. */

@@ -18,12 +18,8 @@ import { failureOf, tierErrorOf } from './tier-errors.ts';
 export interface FetchServerOptions {
   readonly port: FetchPort;
   readonly openStore: (url: string) => ObjectStore;
-  /** Writes all pieces at a position of an open descriptor; small ones at once (undefined). */
-  readonly writeAt: (
-    descriptor: number,
-    pieces: readonly Buffer[],
-    position: number,
-  ) => Promise<void> | undefined;
+  /** Writes all pieces at a position of an open descriptor before it returns. */
+  readonly writeAt: (descriptor: number, pieces: readonly Buffer[], position: number) => void;
   readonly clock: Clock;
   readonly prng: Prng;
   readonly limits: FetchLimits;
@@ -108,7 +104,7 @@ function destinationOf(command: FetchCommand, writeAt: FetchServerOptions['write
   const { offset, length, sink } = command;
   if (sink === undefined) {
     const bytes = new Uint8Array(length);
-    const copy = (pieces: readonly Buffer[], position: number): undefined => {
+    const copy = (pieces: readonly Buffer[], position: number): void => {
       let at = position - offset;
       for (const piece of pieces) {
         bytes.set(piece, at);

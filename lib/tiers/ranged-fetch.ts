@@ -1,8 +1,7 @@
 /**
  * One range of one version from an object store into a sink, in a worker thread.
  *
- * Guarantees: resolves only when the sink has taken every byte of the range; rejects with a `TierError`, and then
- * no write of it is under way. Every GET is conditional on the entity tag (and the version id), so bytes of two
+ * Guarantees: resolves only when the sink has taken every byte of the range; rejects with a `TierError`. Every GET is conditional on the entity tag (and the version id), so bytes of two
  * versions never mix. A body that breaks off is taken up by a new conditional GET from where it ended, a bounded
  * number of times within one deadline; a GET that is refused has had the store's own retries and is not repeated.
  *

@@ -8,7 +8,7 @@
  * caller may close it. Cancelled requests fail with the reason of their signal.
  */
 import PQueue from 'p-queue';
-import type { Clock } from '../base/clock.ts';
+import { sleep, type Clock } from '../base/clock.ts';
 import { invariant } from '../base/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -107,8 +107,9 @@ class StoreTier implements Tier {
 
   async close(): Promise<void> {
     await this.#pool.close();
-    // What still waits finds the pool closed.
-    await Promise.all([this.#demand.onIdle(), this.#ahead.onIdle()]);
+    // What still waits in a queue finds the pool closed. Only a worker that hangs in the system holds its queue up.
+    const idle = Promise.all([this.#demand.onIdle(), this.#ahead.onIdle()]);
+    await Promise.race([idle, sleep(this.#options.clock, this.#limits.letGoMs)]);
   }
 
   /** Runs all parts; when one fails the others are cancelled, and all are let go before the failure is told. */
