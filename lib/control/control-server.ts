@@ -3,7 +3,7 @@
  *
  * Guarantees: one live process answers for a mount point (a socket whose process is gone is replaced, a live one
  * is refused); the socket and its record exist only while this server listens; what a handler throws reaches the
- * caller as words and never ends the process; a caller that goes away aborts its verification.
+ * caller as words and never ends the process; a verification ends with its caller or this server.
  */
 import http from 'node:http';
 import { type Clock, sleep, systemClock } from '../base/clock.ts';
@@ -31,8 +31,8 @@ const CONNECTIONS_MAX = 64;
 export interface ControlServer {
   readonly socketPath: string;
   /**
-   * Takes the socket away and waits for the answers under way, but not for an `unmount`: that is usually what
-   * closes the server, and its answer is sent when its handler returns.
+   * Takes the socket away, aborts verifications, and waits a moment for the answers under way, but not for that
+   * of an `unmount`: it is usually what closes the server, and is sent when its handler returns.
    */
   close(): Promise<void>;
 }
@@ -51,12 +51,15 @@ export async function startControlServer(options: ControlServerOptions): Promise
   const runFiles = options.runFiles ?? RunFiles.ofEnvironment(process.env, process.getuid?.() ?? 0);
   const socketPath = runFiles.socketPath(mountpoint);
   const active = new Set<Promise<void>>();
+  const closing = new AbortController();
 
   const server = http.createServer((request, response) => {
-    const call = serveCall(request, response, handlers).catch((error: unknown) => {
-      logger.warn({ call: request.url, error: describeError(error) }, 'control call failed');
-      response.destroy();
-    });
+    const call = serveCall(request, response, { handlers, closing: closing.signal }).catch(
+      (error: unknown) => {
+        logger.warn({ call: request.url, error: describeError(error) }, 'control call failed');
+        response.destroy();
+      },
+    );
     if (request.url === `${CALL_PATH_PREFIX}unmount`) return;
     active.add(call);
     void call.finally(() => active.delete(call));
@@ -90,6 +93,7 @@ export async function startControlServer(options: ControlServerOptions): Promise
       if (!server.listening) return;
       runFiles.remove(mountpoint);
       server.close();
+      closing.abort();
       server.closeIdleConnections();
       await Promise.race([Promise.all(active), sleep(clock, CLOSE_GRACE_MS)]);
     },
@@ -109,7 +113,7 @@ function listen(server: http.Server, socketPath: string): Promise<void> {
 async function serveCall(
   request: http.IncomingMessage,
   response: http.ServerResponse,
-  handlers: MountControl,
+  { handlers, closing }: { readonly handlers: MountControl; readonly closing: AbortSignal },
 ): Promise<void> {
   const call = callOf(request);
   if (call === undefined) {
@@ -127,7 +131,7 @@ async function serveCall(
     const body: unknown = JSON.parse(await readBody(request));
     const result = await perform(call, controlCalls[call].request.parse(body), {
       handlers,
-      signal: aborted.signal,
+      signal: AbortSignal.any([aborted.signal, closing]),
     });
     reply(response, 200, { result });
   } catch (error) {

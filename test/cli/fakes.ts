@@ -1,0 +1,312 @@
+/** A runtime that records what it is asked, an output that keeps what is printed, a clock and signals moved by hand. */
+import { type Clock } from '../../lib/base/clock.ts';
+import { type CommandEnvironment } from '../../lib/cli/environment.ts';
+import { type Output } from '../../lib/cli/output.ts';
+import { runCli } from '../../lib/cli/program.ts';
+import {
+  type Finding,
+  type MountControl,
+  type MountStatus,
+  type Runtime,
+  type UpRunning,
+} from '../../lib/cli/runtime.ts';
+
+export function fakeStatus(mountpoint: string, changes: Partial<MountStatus> = {}): MountStatus {
+  return {
+    mountpoint,
+    pid: 4242,
+    version: '1.2.3',
+    origin: '127.0.0.1:7420',
+    exportName: 'datasets',
+    driver: 'kernel',
+    passthrough: true,
+    readOnly: true,
+    upSeconds: 120,
+    originReachable: true,
+    store: 's3://bucket/prefix',
+    openFiles: 1,
+    nodes: 12,
+    reads: { passthroughOpens: 5, servedOpens: 2, servedBytes: 3 * 1024 * 1024 },
+    cache: {
+      directory: '/nvme/perigee',
+      health: 'normal',
+      capacityBytes: 100 * 1024 ** 3,
+      usedBytes: 25 * 1024 ** 3,
+      reservedBytes: 0,
+      pinnedBytes: 0,
+      blobs: 1234,
+      completeBlobs: 1230,
+      hits: 10,
+      misses: 1,
+      fetchedBytes: 8 * 1024 ** 2,
+      evictedBytes: 0,
+      checksumFailures: 0,
+      bypassedReads: 0,
+    },
+    memoryBytes: 120 * 1024 ** 2,
+    ...changes,
+  };
+}
+
+/** One mount; each call is noted as `name argument`. */
+export class FakeControl implements MountControl {
+  readonly calls: string[] = [];
+  readonly #status: MountStatus;
+  failure: Error | undefined;
+  pinned = 3;
+  badBlocks = 0;
+
+  constructor(mountpoint: string, changes: Partial<MountStatus> = {}) {
+    this.#status = fakeStatus(mountpoint, changes);
+  }
+
+  async status() {
+    return this.#answer('status', this.#status);
+  }
+
+  async cacheList(path: string | undefined) {
+    return this.#answer(`list ${path}`, [
+      {
+        version: 'a'.repeat(32),
+        exportName: 'datasets',
+        path: 'train/große datei\n.bin',
+        sizeBytes: 2048,
+        cachedBytes: 1024,
+        state: 'filling' as const,
+        pinned: true,
+        uses: 7,
+        open: false,
+      },
+    ]);
+  }
+
+  async cachePin(path: string, pinned: boolean) {
+    return this.#answer(`pin ${path} ${pinned}`, this.pinned);
+  }
+
+  async cacheEvict(path: string | undefined) {
+    return this.#answer(`evict ${path}`, 5 * 1024 ** 2);
+  }
+
+  async cacheVerify(path: string | undefined) {
+    return this.#answer(`verify ${path}`, { blobs: 2, bytes: 4096, badBlocks: this.badBlocks });
+  }
+
+  async unmount({ force }: { readonly force: boolean }) {
+    return this.#answer(`unmount ${force}`, undefined);
+  }
+
+  #answer<T>(call: string, value: T): T {
+    this.calls.push(call);
+    if (this.failure !== undefined) throw this.failure;
+    return value;
+  }
+}
+
+/** A process in the foreground that ends when it is told. */
+export class FakeRunning implements UpRunning {
+  readonly address = '127.0.0.1:7420';
+  readonly mountpoint = '/mnt/up';
+  readonly ended: Promise<void>;
+  /** As if it had ended by itself. */
+  end: () => void = () => undefined;
+  fail: (error: Error) => void = () => undefined;
+  stops = 0;
+  /** Set: `stop` never ends. */
+  stuck = false;
+  statusAnswer: MountStatus = fakeStatus('/mnt/up');
+
+  constructor() {
+    this.ended = new Promise((resolve, reject) => {
+      this.end = resolve;
+      this.fail = reject;
+    });
+  }
+
+  async stop(): Promise<void> {
+    this.stops++;
+    if (this.stuck) return new Promise(() => undefined);
+    this.end();
+  }
+
+  async status() {
+    return this.statusAnswer;
+  }
+}
+
+export class FakeRuntime implements Runtime {
+  readonly version = '1.2.3';
+  /** What was asked, in order: the method and its options. */
+  readonly asked: [string, unknown][] = [];
+  readonly controls = new Map<string, FakeControl>();
+  readonly running = new FakeRunning();
+  findings: Finding[] = [];
+  failure: Error | undefined;
+  /** Set: a start waits for it. */
+  starting: Promise<void> | undefined;
+
+  async origin(options: unknown) {
+    return this.#start('origin', options);
+  }
+
+  async mountForeground(options: unknown) {
+    return this.#start('mountForeground', options);
+  }
+
+  async mountBackground(options: unknown) {
+    await this.#start('mountBackground', options);
+    return { pid: 4242 };
+  }
+
+  async up(options: unknown) {
+    return this.#start('up', options);
+  }
+
+  async mounts() {
+    return [...this.controls.keys()];
+  }
+
+  async control(mountpoint: string) {
+    const control = this.controls.get(mountpoint);
+    if (control === undefined) throw this.failure ?? new Error(`nothing at ${mountpoint}`);
+    return control;
+  }
+
+  async forceUnmount(mountpoint: string) {
+    this.asked.push(['forceUnmount', mountpoint]);
+  }
+
+  async *doctor(options: unknown) {
+    this.asked.push(['doctor', options]);
+    yield* this.findings;
+  }
+
+  async #start(name: string, options: unknown): Promise<FakeRunning> {
+    this.asked.push([name, options]);
+    await this.starting;
+    if (this.failure !== undefined) throw this.failure;
+    return this.running;
+  }
+}
+
+export class FakeOutput implements Output {
+  readonly terminal: boolean;
+  readonly stdout: string[] = [];
+  readonly stderr: string[] = [];
+  readonly drawn: string[] = [];
+  #waiting: { readonly text: string; readonly found: () => void }[] = [];
+
+  constructor(options: { readonly terminal?: boolean } = {}) {
+    this.terminal = options.terminal ?? false;
+  }
+
+  line(text: string): void {
+    this.#add(this.stdout, text);
+  }
+
+  json(value: unknown): void {
+    this.line(JSON.stringify(value));
+  }
+
+  redraw(text: string): void {
+    this.#add(this.drawn, text);
+  }
+
+  note(text: string): void {
+    this.#add(this.stderr, text);
+  }
+
+  /** Resolves when a line with this text is printed anywhere. */
+  printed(text: string): Promise<void> {
+    const all = [...this.stdout, ...this.stderr, ...this.drawn];
+    if (all.some((line) => line.includes(text))) return Promise.resolve();
+    return new Promise((found) => this.#waiting.push({ text, found }));
+  }
+
+  #add(lines: string[], text: string): void {
+    lines.push(text);
+    this.#waiting = this.#waiting.filter((waiting) => {
+      if (!text.includes(waiting.text)) return true;
+      waiting.found();
+      return false;
+    });
+  }
+}
+
+/** Time that passes only when a test says so. */
+export class FakeClock implements Clock {
+  #nowMs = 0;
+  #timers: { atMs: number; readonly everyMs: number | undefined; readonly run: () => void }[] = [];
+
+  nowMs = (): number => this.#nowMs;
+  wallMs = (): number => this.#nowMs;
+  after = (delayMs: number, run: () => void) => this.#add(delayMs, run, undefined);
+  every = (periodMs: number, run: () => void) => this.#add(periodMs, run, periodMs);
+
+  pass(durationMs: number): void {
+    const untilMs = this.#nowMs + durationMs;
+    for (;;) {
+      const due = this.#timers.filter(({ atMs }) => atMs <= untilMs).sort((a, b) => a.atMs - b.atMs)[0];
+      if (due === undefined) break;
+      this.#nowMs = due.atMs;
+      if (due.everyMs === undefined) this.#timers = this.#timers.filter((timer) => timer !== due);
+      else due.atMs += due.everyMs;
+      due.run();
+    }
+    this.#nowMs = untilMs;
+  }
+
+  #add(delayMs: number, run: () => void, everyMs: number | undefined): () => void {
+    const timer = { atMs: this.#nowMs + delayMs, everyMs, run };
+    this.#timers.push(timer);
+    return () => {
+      this.#timers = this.#timers.filter((other) => other !== timer);
+    };
+  }
+}
+
+export interface FakeWorld extends CommandEnvironment {
+  readonly runtime: FakeRuntime;
+  readonly out: FakeOutput;
+  readonly clock: FakeClock;
+  /** Sends a signal. */
+  readonly signal: () => void;
+  readonly run: (...words: string[]) => Promise<number>;
+  /** Words of the first line on standard error, and of its hint. */
+  readonly complaint: () => { readonly error: string | undefined; readonly hint: string | undefined };
+}
+
+export function fakeWorld(
+  options: {
+    readonly env?: Readonly<Record<string, string>>;
+    readonly configFile?: string;
+    readonly terminal?: boolean;
+  } = {},
+): FakeWorld {
+  const listeners = new Set<() => void>();
+  const out = new FakeOutput(options.terminal === undefined ? {} : { terminal: options.terminal });
+  const environment = {
+    runtime: new FakeRuntime(),
+    out,
+    clock: new FakeClock(),
+    env: options.env ?? {},
+    workingDirectory: '/work dir',
+    configFile: options.configFile ?? '/nonexistent/perigee.yaml',
+    signals(ask: () => void) {
+      listeners.add(ask);
+      return () => void listeners.delete(ask);
+    },
+  };
+  return {
+    ...environment,
+    signal: () => listeners.forEach((ask) => ask()),
+    run: (...words) => runCli(words, environment),
+    complaint: () => ({
+      error: out.stderr.find((line) => line.startsWith('perigee: ')),
+      hint: out.stderr.find((line) => line.startsWith('hint: ')),
+    }),
+  };
+}
+
+/** What a mount must be given besides its two names. */
+export const CACHE_FLAGS = ['--cache', '/nvme/p', '--cache-size', '100GiB'] as const;
