@@ -56,14 +56,7 @@ export function createOriginClient(options: {
     if (closed) throw new RpcError('unavailable', 'the connection to the origin was closed by this side');
     bounds.signal?.throwIfAborted();
     const controller = new AbortController();
-    const timeout = new RpcError(
-      'timeout',
-      `the origin at ${address} did not answer within ${deadlineMs} ms`,
-      {
-        hint: 'check that the origin runs and that the network between is up',
-      },
-    );
-    const cancelTimer = clock.after(deadlineMs, () => controller.abort(timeout));
+    const cancelTimer = clock.after(deadlineMs, () => controller.abort(lateError(address, deadlineMs)));
     const abort = (): void => controller.abort(bounds.signal?.reason);
     bounds.signal?.addEventListener('abort', abort, { once: true });
     try {
@@ -110,6 +103,12 @@ export function createOriginClient(options: {
       sessionManager.abort();
     },
   };
+}
+
+function lateError(address: string, deadlineMs: number): RpcError {
+  return new RpcError('timeout', `the origin at ${address} did not answer within ${deadlineMs} ms`, {
+    hint: 'check that the origin runs and that the network between is up',
+  });
 }
 
 function originUrl(address: string): string {

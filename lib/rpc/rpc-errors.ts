@@ -58,27 +58,33 @@ const WRONG_PEER_HINT =
 /** Server side: what goes on the wire for anything that a handler threw. */
 export function toConnectError(error: unknown): ConnectError {
   if (error instanceof ConnectError) return error;
-  const code = error instanceof PerigeeError ? codeOf[error.code] : undefined;
-  if (!(error instanceof PerigeeError) || code === undefined) {
+  const ours = travelling(error);
+  if (ours === undefined) {
+    const headers = { [CODE_HEADER]: 'failed' };
     return new ConnectError(
       'a fault of the server; its log has the cause',
       Code.Internal,
-      { [CODE_HEADER]: 'failed' },
-      undefined,
+      headers,
+      [],
       error,
     );
   }
-  const headers: Record<string, string> = { [CODE_HEADER]: error.code };
-  const hint = error.hint === undefined ? undefined : encodeURIComponent(error.hint.toWellFormed());
+  const headers: Record<string, string> = { [CODE_HEADER]: ours.code };
+  const hint = ours.hint === undefined ? undefined : encodeURIComponent(ours.hint.toWellFormed());
   if (hint !== undefined && hint.length <= HINT_BYTES_MAX) headers[HINT_HEADER] = hint;
-  return new ConnectError(error.message, code, headers, undefined, error);
+  return new ConnectError(ours.message, codeOf[ours.code], headers, [], error);
 }
 
 /** The literal code under which an error is counted. */
 export function rpcCodeOf(error: unknown): string {
-  if (error instanceof PerigeeError && codeOf[error.code] !== undefined) return error.code;
   if (error instanceof ConnectError && error.code === Code.Canceled) return 'canceled';
-  return 'failed';
+  return travelling(error)?.code ?? 'failed';
+}
+
+/** An error of ours whose code the other side knows. */
+function travelling(error: unknown): PerigeeError | undefined {
+  const ours = error instanceof PerigeeError ? (error as PerigeeError) : undefined;
+  return ours !== undefined && codeOf[ours.code] !== undefined ? ours : undefined;
 }
 
 /** Client side: what a call that failed in any way means to us. */

@@ -29,6 +29,8 @@ export class MemoryStore implements ObjectStore {
   readonly calls: Record<MemoryCall, number> = { head: 0, get: 0, list: 0 };
   /** Called before each read; throws or waits to make the store fail or stall. */
   before: (call: MemoryCall, key: string) => void | Promise<void> = () => undefined;
+  /** Objects and prefixes in one page, at most. */
+  pageMax = 1_000;
   /** What a clock says when an object is put. */
   nowMs = 1_700_000_000_000;
   readonly #objects = new Map<string, MemoryObject>();
@@ -74,7 +76,8 @@ export class MemoryStore implements ObjectStore {
   async list(request: ListRequest): Promise<ListPage> {
     this.calls.list += 1;
     await this.before('list', request.prefix);
-    const { prefix, delimiter, keysMax = 1_000 } = request;
+    const { prefix, delimiter } = request;
+    const keysMax = Math.min(request.keysMax ?? 1_000, this.pageMax);
     const order = this.#order();
     const after = request.token ?? request.startAfter;
     const objects: ListPage['objects'][number][] = [];

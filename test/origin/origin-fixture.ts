@@ -54,23 +54,16 @@ export async function startFixture(
   const origin = await startOrigin(
     originOptions({ dataDirectory, exports: [{ name: 'data', url }], openStore: () => store }),
   );
-  let ended = false;
-  let namespace: Namespace | undefined;
-  const end = async (): Promise<void> => {
-    if (ended) return;
-    ended = true;
-    await namespace?.close();
-    await origin.close();
-  };
-  t.teardown(end);
-  const opened = await openOriginNamespace({
+  const { namespace } = await openOriginNamespace({
     address: origin.address,
     exportName: 'data',
     host: 'test',
     clock: systemClock,
     logger,
   });
-  namespace = opened.namespace;
+  let ended: Promise<void> | undefined;
+  const end = (): Promise<void> => (ended ??= namespace.close().then(() => origin.close()));
+  t.teardown(end);
   return {
     store,
     namespace,
