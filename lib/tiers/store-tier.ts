@@ -108,8 +108,12 @@ class StoreTier implements Tier {
   async close(): Promise<void> {
     await this.#pool.close();
     // What still waits in a queue finds the pool closed. Only a worker that hangs in the system holds its queue up.
+    const patience = new AbortController();
+    const patienceEnds = sleep(this.#options.clock, this.#limits.letGoMs, patience.signal);
     const idle = Promise.all([this.#demand.onIdle(), this.#ahead.onIdle()]);
-    await Promise.race([idle, sleep(this.#options.clock, this.#limits.letGoMs)]);
+    await Promise.race([idle, patienceEnds]);
+    patienceEnds.catch(() => undefined);
+    patience.abort();
   }
 
   /** Runs all parts; when one fails the others are cancelled, and all are let go before the failure is told. */
