@@ -11,7 +11,6 @@ import { CacheError, type BlockCache, type CacheHandle } from '../../cache/block
 import { describeError, invariant } from '../base/errors.ts';
 import type { BackingFile, RequestContext } from '../fuse/operations.ts';
 import type { Logger } from '../telemetry/log.ts';
-import type { Metrics } from '../telemetry/metrics.ts';
 import { TierError } from '../tiers/tier.ts';
 import type { Node, NodeTable } from './node-table.ts';
 import { openVersionOf, type OpenFile, type Reader } from './reader.ts';
@@ -21,7 +20,6 @@ export interface FileOpenerOptions {
   readonly cache: BlockCache;
   readonly reader: Reader;
   readonly logger: Logger;
-  readonly metrics: Metrics;
   readonly wholeOnOpenBytes: number;
 }
 
@@ -38,6 +36,10 @@ export class FileOpener {
   /** Whether the driver can hand files to the kernel. */
   set passthroughAble(able: boolean) {
     this.#passthroughAble = able;
+  }
+
+  get passthroughAble(): boolean {
+    return this.#passthroughAble;
   }
 
   get opens(): { readonly passthroughOpens: number; readonly servedOpens: number } {
@@ -151,12 +153,8 @@ export class FileOpener {
       node.backing = fd === undefined ? undefined : { fd };
     }
     node.opens += 1;
-    if (node.backing === undefined) {
-      this.#servedOpens += 1;
-    } else {
-      this.#passthroughOpens += 1;
-      this.#options.metrics.cacheReads.inc({ result: 'passthrough' });
-    }
+    if (node.backing === undefined) this.#servedOpens += 1;
+    else this.#passthroughOpens += 1;
     return node.backing;
   }
 }

@@ -1,5 +1,7 @@
 /** Figures of one mount's file system: what is open now, and totals since the start. */
 export interface VfsStat {
+  /** Whether the driver can hand files to the kernel. */
+  readonly passthrough: boolean;
   /** Handles of files that programs hold. */
   readonly openFiles: number;
   /** Nodes that the kernel holds or that are open. */

@@ -16,9 +16,7 @@
 import type { BlockCache } from '../../cache/block-cache.ts';
 import { ROOT_INODE, type InodeNumber, type NodeId } from '../base/brand.ts';
 import type { Clock } from '../base/clock.ts';
-import { describeError } from '../base/errors.ts';
-import { MIB, NAME_BYTES_MAX } from '../base/limits.ts';
-import { Errno, errnoName } from '../fuse/errno.ts';
+import { Errno } from '../fuse/errno.ts';
 import {
   ErrnoError,
   type AttributesReply,
@@ -38,15 +36,17 @@ import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { isPermitted, nodeAttributes, NO_ATTRIBUTES, WANT_WRITE } from './attributes.ts';
 import { bounded, NAMESPACE_DEADLINE_MS } from './bounded.ts';
-import { DirectoryStream } from './directory-stream.ts';
+import { DirectoryStream, type StreamRecord } from './directory-stream.ts';
 import { errnoOf } from './errno-of.ts';
 import { extendedAttribute, extendedAttributeNames, type HeldState } from './extended-attributes.ts';
 import { FileOpener } from './file-opener.ts';
 import { HandleTable } from './handle-table.ts';
 import { decodeName } from './names.ts';
 import { NodeTable, type Node } from './node-table.ts';
+import { OperationGuard } from './operation-guard.ts';
 import { Reader, type ByteRange } from './reader.ts';
 import { StaleReports } from './stale-reports.ts';
+import { statisticsOf } from './statistics.ts';
 import type { VfsStat } from './vfs-stat.ts';
 
 /** Of open(2), from include/uapi/asm-generic/fcntl.h. */
@@ -81,6 +81,7 @@ export function createVfs(options: VfsOptions): Vfs {
 class ReadOnlyVfs implements Vfs {
   readonly #options: VfsOptions;
   readonly #ended = new AbortController();
+  readonly #operations: OperationGuard;
   readonly #nodes: NodeTable;
   readonly #handles = new HandleTable();
   readonly #reader: Reader;
@@ -89,6 +90,7 @@ class ReadOnlyVfs implements Vfs {
   constructor(options: VfsOptions) {
     const { namespace, clock, logger } = options;
     this.#options = options;
+    this.#operations = new OperationGuard({ logger });
     this.#nodes = new NodeTable({
       rootInode: options.exportRoot ?? ROOT_INODE,
       isOutdated: (node) => this.#opener.isOutdated(node),
@@ -103,17 +105,18 @@ class ReadOnlyVfs implements Vfs {
   }
 
   disconnected(): void {
+    this.#ended.abort();
     for (const id of this.#handles.ids()) this.#close(id);
   }
 
   close(): void {
     this.disconnected();
-    this.#ended.abort();
     this.#reader.close();
   }
 
   stat(): VfsStat {
     return {
+      passthrough: this.#opener.passthroughAble,
       openFiles: this.#handles.files,
       nodes: this.#nodes.size,
       ...this.#opener.opens,
@@ -122,7 +125,7 @@ class ReadOnlyVfs implements Vfs {
   }
 
   lookup(parent: NodeId, name: Uint8Array, context: RequestContext): Promise<EntryReply> {
-    return this.#guard('lookup', async () => {
+    return this.#operations.run('lookup', async () => {
       const directory = this.#directory(parent);
       const text = decodeName(name);
       if (text === undefined) return noEntry(0);
@@ -144,14 +147,14 @@ class ReadOnlyVfs implements Vfs {
   }
 
   attributes(id: NodeId, _handle: bigint | undefined, context: RequestContext): Promise<AttributesReply> {
-    return this.#guard('getattr', async () => {
+    return this.#operations.run('getattr', async () => {
       const { attributes, validForMs, gone } = await this.#attributes(this.#node(id), context);
       return { attributes: nodeAttributes(attributes, { gone }), validForMs };
     });
   }
 
   readLink(id: NodeId, _context: RequestContext): Promise<Uint8Array> {
-    return this.#guard('readlink', async () => {
+    return this.#operations.run('readlink', async () => {
       const node = this.#node(id);
       const target = node.attributes?.target;
       if (node.kind !== 'symlink' || target === undefined) {
@@ -162,7 +165,7 @@ class ReadOnlyVfs implements Vfs {
   }
 
   access(id: NodeId, mask: number, context: RequestContext): Promise<void> {
-    return this.#guard('access', async () => {
+    return this.#operations.run('access', async () => {
       const { attributes } = await this.#attributes(this.#node(id), context);
       if (!isPermitted(attributes, mask, context)) {
         throw new ErrnoError(Errno.EACCES, 'the permission bits say no');
@@ -172,21 +175,25 @@ class ReadOnlyVfs implements Vfs {
   }
 
   open(id: NodeId, flags: number, context: RequestContext): Promise<OpenReply> {
-    return this.#guard('open', async () => {
+    return this.#operations.run('open', async () => {
       const node = this.#node(id);
       if (node.kind === 'directory') throw new ErrnoError(Errno.EISDIR, 'a directory');
       if (node.kind === 'symlink') throw new ErrnoError(Errno.EINVAL, 'a symbolic link');
       if ((flags & O_ACCMODE) !== O_RDONLY || (flags & O_TRUNC) !== 0)
         throw this.#refusal('an open for write');
       const backing = await this.#opener.open(node, context);
+      if (this.#ended.signal.aborted) {
+        this.#opener.close(node);
+        throw new ErrnoError(Errno.ENODEV, 'the mount is gone');
+      }
       const handle = this.#handles.add({ kind: 'file', node });
       // The node's pages are those of one version: they stay right for every later open.
-      return { handle, noFlush: true, ...(backing === undefined ? { keepCache: true } : { backing }) };
+      return { handle, noFlush: true, keepCache: true, ...(backing && { backing }) };
     });
   }
 
   read(handle: bigint, range: ByteRange, context: RequestContext): Promise<Uint8Array> {
-    return this.#guard('read', async () => {
+    return this.#operations.run('read', async () => {
       const { node } = this.#handles.file(handle);
       if (node.cached === undefined) throw new ErrnoError(Errno.EBADF, 'the handle is closed');
       return this.#reader.read({ node, cached: node.cached }, range, context);
@@ -200,7 +207,7 @@ class ReadOnlyVfs implements Vfs {
   }
 
   openDirectory(id: NodeId, _context: RequestContext): Promise<OpenReply> {
-    return this.#guard('opendir', async () => {
+    return this.#operations.run('opendir', async () => {
       const node = this.#directory(id);
       const { namespace, clock, logger } = this.#options;
       const stream = new DirectoryStream(node, {
@@ -219,7 +226,7 @@ class ReadOnlyVfs implements Vfs {
     sink: DirectorySink<DirectoryRecord>,
     context: RequestContext,
   ): Promise<void> {
-    return this.#guard('readdir', () =>
+    return this.#operations.run('readdir', () =>
       this.#handles.directory(handle).stream.read(offset, (record) => sink(record), context),
     );
   }
@@ -230,9 +237,9 @@ class ReadOnlyVfs implements Vfs {
     sink: DirectorySink<DirectoryPlusRecord>,
     context: RequestContext,
   ): Promise<void> {
-    return this.#guard('readdirplus', () => {
+    return this.#operations.run('readdirplus', () => {
       const { node, stream } = this.#handles.directory(handle);
-      const take = ({ entry, ...record }: Parameters<Parameters<DirectoryStream['read']>[1]>[0]): boolean =>
+      const take = ({ entry, ...record }: StreamRecord): boolean =>
         sink({ ...record, entry: () => entry && this.#listed(node, entry) });
       return stream.read(offset, take, context);
     });
@@ -243,30 +250,20 @@ class ReadOnlyVfs implements Vfs {
   }
 
   statistics(context: RequestContext): Promise<FileSystemStatistics> {
-    return this.#guard('statfs', async () => {
+    return this.#operations.run('statfs', async () => {
       const usage = await this.#ask(context, (signal) => this.#options.namespace.usage({ signal }));
-      const blockBytes = MIB;
-      const blocks = usage.bytesTotal / BigInt(blockBytes);
-      const free = positive(usage.bytesTotal - usage.bytesUsed) / BigInt(blockBytes);
-      return {
-        blocks,
-        blocksFree: free,
-        blocksAvailable: free,
-        files: usage.inodesTotal,
-        filesFree: positive(usage.inodesTotal - usage.inodesUsed),
-        blockBytes,
-        fragmentBytes: blockBytes,
-        nameBytesMax: NAME_BYTES_MAX,
-      };
+      return statisticsOf(usage);
     });
   }
 
   getExtendedAttribute(id: NodeId, name: string, _context: RequestContext): Promise<Uint8Array> {
-    return this.#guard('getxattr', async () => extendedAttribute(name, this.#heldState(this.#node(id))));
+    return this.#operations.run('getxattr', async () =>
+      extendedAttribute(name, this.#heldState(this.#node(id))),
+    );
   }
 
   listExtendedAttributes(id: NodeId, _context: RequestContext): Promise<readonly string[]> {
-    return this.#guard('listxattr', async () => extendedAttributeNames(this.#node(id).kind));
+    return this.#operations.run('listxattr', async () => extendedAttributeNames(this.#node(id).kind));
   }
 
   refuseChange(operation: string, _node: NodeId, _context: RequestContext): Promise<never> {
@@ -348,23 +345,6 @@ class ReadOnlyVfs implements Vfs {
   #ask<T>(context: RequestContext, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
     return bounded(this.#options.clock, { signal: context.signal, deadlineMs: NAMESPACE_DEADLINE_MS }, run);
   }
-
-  /** Every failure of an operation leaves through here. */
-  async #guard<T>(operation: string, run: () => Promise<T>): Promise<T> {
-    try {
-      return await run();
-    } catch (error) {
-      if (error instanceof ErrnoError) throw error;
-      const errno = errnoOf(error);
-      const text = describeError(error);
-      const line = { operation, errno: errnoName(errno), cause: text };
-      if (errno === Errno.EIO) this.#options.logger.error(line, 'an operation failed');
-      else if (errno !== Errno.ENOENT && errno !== Errno.EINTR) {
-        this.#options.logger.warn(line, 'an operation failed');
-      }
-      throw new ErrnoError(errno, `${operation}: ${text}`, { cause: error });
-    }
-  }
 }
 
 /**
@@ -381,8 +361,4 @@ function knownAfter(error: unknown, node: Node): InodeAttributes {
 
 function noEntry(validForMs: number): EntryReply {
   return { node: 0n as NodeId, entryValidForMs: validForMs, attributes: NO_ATTRIBUTES, validForMs: 0 };
-}
-
-function positive(value: bigint): bigint {
-  return value > 0n ? value : 0n;
 }

@@ -1,0 +1,73 @@
+/**
+ * A satellite in a process of its own. The parent starts `mount-process`, hands it the options over an IPC
+ * channel, and waits for one message: ready, or the daemon's own error. After that the two know nothing of each other.
+ */
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { PerigeeError } from '../base/errors.ts';
+import type { SatelliteOptions } from './satellite.ts';
+
+/** Threads of libuv's pool: reads of /dev/fuse hold two of them for good, disk reads of programs need the rest. */
+export const THREAD_POOL_SIZE = 16;
+
+/** What the daemon answers. */
+export type DaemonAnswer =
+  | { readonly ready: true }
+  | {
+      readonly ready: false;
+      readonly code: string;
+      readonly message: string;
+      readonly hint: string | undefined;
+    };
+
+/** The daemon's refusal, as its parent reports it. */
+export class DaemonError extends PerigeeError {
+  override readonly layer = 'daemon';
+}
+
+export async function startInBackground(options: SatelliteOptions): Promise<{ readonly pid: number }> {
+  const logFile = options.logFile ?? `${options.cacheDirectory}.log`;
+  fs.mkdirSync(path.dirname(logFile), { recursive: true });
+  const log = fs.openSync(logFile, 'a', 0o640);
+  const extension = path.extname(fileURLToPath(import.meta.url));
+  const entry = fileURLToPath(new URL(`./mount-process${extension}`, import.meta.url));
+  const child = spawn(process.execPath, [...process.execArgv, entry], {
+    detached: true,
+    cwd: '/',
+    stdio: ['ignore', log, log, 'ipc'],
+    env: { ...process.env, UV_THREADPOOL_SIZE: String(THREAD_POOL_SIZE) },
+  });
+  fs.closeSync(log);
+  try {
+    const answer = await new Promise<DaemonAnswer>((resolve, reject) => {
+      child.once('error', reject);
+      child.once('message', (message) => resolve(message as DaemonAnswer));
+      child.once('exit', (code, signal) =>
+        reject(
+          new DaemonError(
+            'ended',
+            `the daemon ended (${signal ?? `exit code ${code}`}) before the mount answered`,
+            {
+              hint: `see ${logFile}`,
+            },
+          ),
+        ),
+      );
+      child.send({ ...options, logFile });
+    });
+    if (!answer.ready) {
+      throw new DaemonError(
+        answer.code,
+        answer.message,
+        answer.hint === undefined ? {} : { hint: answer.hint },
+      );
+    }
+    return { pid: child.pid ?? 0 };
+  } finally {
+    child.removeAllListeners();
+    if (child.connected) child.disconnect();
+    child.unref();
+  }
+}

@@ -1,0 +1,30 @@
+/** What the admin socket of a satellite answers, from the parts that know. */
+import { type BlockCache, CacheError } from '../../cache/block-cache.ts';
+import type { MountControl, MountStatus } from '../control/control.ts';
+
+export interface ControlParts {
+  readonly cache: BlockCache;
+  readonly status: () => Promise<MountStatus>;
+  readonly unmount: (options: { readonly force: boolean }) => Promise<void>;
+}
+
+export function controlHandlers({ cache, status, unmount }: ControlParts): MountControl {
+  const below = (path: string | undefined) => (path === undefined ? {} : { pathPrefix: path });
+  return {
+    status,
+    cacheList: async (path) => cache.list(below(path)),
+    async cachePin(path, pinned) {
+      const versions = cache.list(below(path));
+      if (versions.length === 0) {
+        throw new CacheError('not-cached', `nothing at or below ${path} is in the cache`, {
+          hint: 'read the file first, then pin it',
+        });
+      }
+      for (const { version } of versions) cache.pin(version, pinned);
+      return versions.length;
+    },
+    cacheEvict: async (path) => cache.evict(below(path)),
+    cacheVerify: (path, options) => cache.verify(below(path), options),
+    unmount,
+  };
+}

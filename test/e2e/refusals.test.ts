@@ -1,0 +1,144 @@
+/** Bad input at the command line, against real processes: a clear error with a hint, the right exit code, nothing left mounted. */
+import fs from 'node:fs';
+import path from 'node:path';
+import t from 'tap';
+import { needs, unmet } from '../support/requirements.ts';
+import { run, System } from '../support/system.ts';
+
+const skip = unmet(needs.fuse);
+
+t.test('mount refuses what cannot work, in words', { skip }, async (t) => {
+  const system = await System.start(t);
+  fs.writeFileSync(path.join(system.objects, 'file'), 'x');
+  const mountpoint = path.join(system.directory, 'mnt');
+  fs.mkdirSync(mountpoint);
+  const cache = path.join(system.directory, 'cache');
+  const source = `${system.address}/data`;
+  const size = ['--cache-size', '1GiB'];
+  const foreign = path.join(system.directory, 'foreign');
+  fs.mkdirSync(foreign);
+  fs.writeFileSync(path.join(foreign, 'precious'), 'mine');
+
+  const cases: Readonly<
+    Record<string, { readonly args: readonly string[]; readonly code: number; readonly says: RegExp }>
+  > = {
+    'an unknown export': {
+      args: [`${system.address}/nope`, mountpoint, '--cache', cache, ...size],
+      code: 1,
+      says: /nope/,
+    },
+    'an unreachable origin': {
+      args: ['127.0.0.1:1/data', mountpoint, '--cache', cache, ...size],
+      code: 1,
+      says: /127\.0\.0\.1:1/,
+    },
+    'a missing mount point': {
+      args: [source, `${mountpoint}-missing`, '--cache', cache, ...size],
+      code: 1,
+      says: /mnt-missing/,
+    },
+    'a mount point that is a file': {
+      args: [source, path.join(system.objects, 'file'), '--cache', cache, ...size],
+      code: 1,
+      says: /director/,
+    },
+    'a source without an export': {
+      args: [system.address, mountpoint, '--cache', cache, ...size],
+      code: 2,
+      says: /EXPORT|export/,
+    },
+    'a nonsense size': {
+      args: [source, mountpoint, '--cache', cache, '--cache-size', '10 bananas'],
+      code: 2,
+      says: /bananas/,
+    },
+    'a cache smaller than one block': {
+      args: [source, mountpoint, '--cache', cache, '--cache-size', '1MiB'],
+      code: 2,
+      says: /small|least/,
+    },
+    'a cache directory that is not ours': {
+      args: [source, mountpoint, '--cache', foreign, ...size],
+      code: 1,
+      says: /foreign/,
+    },
+    'an unknown flag': {
+      args: [source, mountpoint, '--cache', cache, '--cahce-size', '1GiB'],
+      code: 2,
+      says: /--cahce-size/,
+    },
+  };
+  for (const [name, { args, code, says }] of Object.entries(cases)) {
+    const ran = await system.cli(['mount', ...args]);
+    t.equal(ran.code, code, `${name}: exit code ${code}: ${ran.stderr}`);
+    t.match(ran.stderr, says, `${name}: says what is wrong`);
+    t.match(ran.stderr, /^perigee: /, `${name}: has the shape of an error`);
+    t.match(ran.stderr, /^hint: /m, `${name}: has a hint`);
+  }
+  t.equal(fs.readFileSync(path.join(foreign, 'precious'), 'utf8'), 'mine', 'foreign files are untouched');
+  t.notMatch(fs.readFileSync('/proc/mounts', 'utf8'), mountpoint, 'nothing is left mounted');
+});
+
+t.test('mount refuses a path or a cache in use, and cleans up a dead mount', { skip }, async (t) => {
+  const system = await System.start(t);
+  fs.writeFileSync(path.join(system.objects, 'file'), 'hello');
+  const first = await system.mount({ name: 'a' });
+  const again = await system.cli([
+    'mount',
+    `${system.address}/data`,
+    first.mountpoint,
+    '--cache',
+    path.join(system.directory, 'other'),
+    '--cache-size',
+    '1GiB',
+  ]);
+  t.equal(again.code, 1);
+  t.match(again.stderr, /already/);
+  await t.rejects(
+    system.mount({ name: 'b', cacheDirectory: path.join(system.directory, 'cache-a') }),
+    /belongs|lock|use/,
+  );
+
+  await first.kill();
+  await t.rejects(fs.promises.readdir(first.mountpoint), { code: 'ENOTCONN' });
+  const after = await system.mount({ name: 'a' });
+  t.equal(await fs.promises.readFile(path.join(after.mountpoint, 'file'), 'utf8'), 'hello');
+  t.equal((await run('grep', ['-c', after.mountpoint, '/proc/mounts'])).stdout.trim(), '1', 'mounted once');
+});
+
+t.test('every write is refused with EROFS', { skip }, async (t) => {
+  const system = await System.start(t);
+  fs.writeFileSync(path.join(system.objects, 'file'), 'hello');
+  const { mountpoint } = await system.mount();
+  const file = path.join(mountpoint, 'file');
+  const { writeFile, mkdir, unlink, rename, chmod, utimes, symlink, truncate } = fs.promises;
+  const attempts: Readonly<Record<string, () => Promise<unknown>>> = {
+    overwrite: () => writeFile(file, 'x'),
+    create: () => writeFile(`${file}-new`, 'x'),
+    mkdir: () => mkdir(`${file}-dir`),
+    unlink: () => unlink(file),
+    rename: () => rename(file, `${file}-moved`),
+    chmod: () => chmod(file, 0o600),
+    utimes: () => utimes(file, 1, 1),
+    symlink: () => symlink('file', `${file}-link`),
+    truncate: () => truncate(file, 0),
+  };
+  for (const [name, attempt] of Object.entries(attempts)) await t.rejects(attempt(), { code: 'EROFS' }, name);
+});
+
+t.test(
+  'when the origin is away operations fail within a bound, and go on when it is back',
+  { skip },
+  async (t) => {
+    const system = await System.start(t);
+    fs.writeFileSync(path.join(system.objects, 'file'), 'hello');
+    const { mountpoint } = await system.mount();
+    const file = path.join(mountpoint, 'file');
+    t.equal(await fs.promises.readFile(file, 'utf8'), 'hello');
+    const port = Number(system.address.split(':')[1]);
+    await system.stopOrigin('SIGKILL');
+    await t.rejects(fs.promises.stat(file), { code: /ETIMEDOUT|EIO/ });
+    await system.startOrigin(`file://${system.objects}`, port);
+    t.equal(await fs.promises.readFile(file, 'utf8'), 'hello');
+  },
+);
