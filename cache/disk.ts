@@ -1,0 +1,172 @@
+/**
+ * The only door of the cache to the disk.
+ *
+ * Blob data is read asynchronously, because a device can take its time; names are made and removed
+ * synchronously, because that is microseconds and keeps the order of events obvious. Only freeing the space of
+ * a large file is left to the thread pool. What the system refuses is thrown as it is (an `ErrnoException`)
+ * and sorted by `diskFault`.
+ */
+import * as fs from 'node:fs';
+import { join } from 'node:path';
+
+/**
+ * - `no-space`: the file system is full
+ * - `device`: the device or its file system is failing
+ * - `exhausted`: this process or host has no descriptors or memory left
+ * - `missing`: the file is not there
+ * - `other`: anything else
+ */
+export type DiskFault = 'no-space' | 'device' | 'exhausted' | 'missing' | 'other';
+
+const FAULTS: Readonly<Record<string, DiskFault>> = {
+  ENOSPC: 'no-space',
+  EDQUOT: 'no-space',
+  EIO: 'device',
+  EROFS: 'device',
+  ENXIO: 'device',
+  ENODEV: 'device',
+  EUCLEAN: 'device',
+  ETIMEDOUT: 'device',
+  EMFILE: 'exhausted',
+  ENFILE: 'exhausted',
+  ENOMEM: 'exhausted',
+  ENOENT: 'missing',
+};
+
+/** Looks along the chain of causes for what the system said. */
+export function diskFault(error: unknown): DiskFault {
+  for (let at: unknown = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth++) {
+    const code = (at as NodeJS.ErrnoException).code;
+    if (code === undefined) continue;
+    if (FAULTS[code] !== undefined) return FAULTS[code];
+    if (code.startsWith('SQLITE_FULL')) return 'no-space';
+    if (code.startsWith('SQLITE_IOERR') || code.startsWith('SQLITE_READONLY')) return 'device';
+  }
+  return 'other';
+}
+
+export interface DiskSpace {
+  readonly totalBytes: number;
+  /** What unprivileged writers may still take. */
+  readonly availableBytes: number;
+}
+
+export interface Disk {
+  /** Opens for reading and positional writes; `create` makes a file that must not exist. */
+  open(path: string, options: { readonly create: boolean }): number;
+  close(fd: number): void;
+  /** Fills `buffer` from `position`; fewer bytes only at the end of the file. */
+  read(fd: number, buffer: Uint8Array, position: number): Promise<number>;
+  /** Resolves when the file's data is on the device. */
+  datasync(path: string): Promise<void>;
+  /** Bytes of the device that a file takes now. */
+  allocatedBytes(file: number | string): number;
+  sizeBytes(fd: number): number;
+  unlink(path: string): void;
+  /** Takes the name away at once and frees the space in the background. */
+  discard(path: string, trash: string): Promise<void>;
+  space(directory: string): DiskSpace;
+  /** Writes, syncs, reads back and removes a small file. */
+  probe(path: string): Promise<void>;
+  /** Names in a directory, or undefined if there is no such directory. */
+  list(directory: string): { readonly name: string; readonly isFile: boolean }[] | undefined;
+  makeDirectory(path: string): void;
+  readText(path: string): string | undefined;
+  /** Replaces a small file at once and durably. */
+  writeText(path: string, text: string): void;
+}
+
+const PROBE_BYTES = 4096;
+
+export const systemDisk: Disk = {
+  open(path, { create }) {
+    const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = fs.constants;
+    return fs.openSync(path, O_RDWR | O_NOFOLLOW | (create ? O_CREAT | O_EXCL : 0), 0o600);
+  },
+  close: (fd) => fs.closeSync(fd),
+  read: (fd, buffer, position) =>
+    new Promise((resolve, reject) => {
+      let filled = 0;
+      const next = (): void =>
+        fs.read(fd, buffer, filled, buffer.length - filled, position + filled, (error, bytes) => {
+          if (error !== null) return reject(error);
+          filled += bytes;
+          if (bytes === 0 || filled === buffer.length) return resolve(filled);
+          next();
+        });
+      next();
+    }),
+  async datasync(path) {
+    const file = await fs.promises.open(path, 'r');
+    try {
+      await file.datasync();
+    } finally {
+      await file.close();
+    }
+  },
+  allocatedBytes: (file) => (typeof file === 'number' ? fs.fstatSync(file) : fs.statSync(file)).blocks * 512,
+  sizeBytes: (fd) => fs.fstatSync(fd).size,
+  unlink: (path) => fs.rmSync(path, { force: true }),
+  async discard(path, trash) {
+    try {
+      fs.renameSync(path, trash);
+    } catch (error) {
+      if (diskFault(error) === 'missing') return;
+      throw error;
+    }
+    await fs.promises.rm(trash, { force: true });
+  },
+  space(directory) {
+    const { blocks, bavail, bsize } = fs.statfsSync(directory);
+    return { totalBytes: blocks * bsize, availableBytes: bavail * bsize };
+  },
+  async probe(path) {
+    const bytes = Buffer.alloc(PROBE_BYTES, 0xa5);
+    const file = await fs.promises.open(path, 'w+');
+    try {
+      await file.write(bytes, 0, bytes.length, 0);
+      await file.datasync();
+      const back = await file.read(Buffer.alloc(bytes.length), 0, bytes.length, 0);
+      if (!back.buffer.equals(bytes))
+        throw Object.assign(new Error('read back other bytes'), { code: 'EIO' });
+    } finally {
+      await file.close();
+    }
+    await fs.promises.rm(path, { force: true });
+  },
+  list(directory) {
+    try {
+      const entries = fs.readdirSync(directory, { withFileTypes: true });
+      return entries.map((entry) => ({ name: entry.name, isFile: entry.isFile() }));
+    } catch (error) {
+      if (diskFault(error) === 'missing') return undefined;
+      throw error;
+    }
+  },
+  makeDirectory: (path) => void fs.mkdirSync(path, { recursive: true, mode: 0o700 }),
+  readText(path) {
+    try {
+      return fs.readFileSync(path, 'utf8');
+    } catch (error) {
+      if (diskFault(error) === 'missing') return undefined;
+      throw error;
+    }
+  },
+  writeText(path, text) {
+    const draft = `${path}.draft`;
+    const fd = fs.openSync(draft, 'w', 0o600);
+    try {
+      fs.writeFileSync(fd, text);
+      fs.fsyncSync(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
+    fs.renameSync(draft, path);
+    const parent = fs.openSync(join(path, '..'), 'r');
+    try {
+      fs.fsyncSync(parent);
+    } finally {
+      fs.closeSync(parent);
+    }
+  },
+};

@@ -1,0 +1,102 @@
+/**
+ * One request to a tier that is bringing a run of blocks, and everybody who waits for parts of it.
+ *
+ * A waiter is served as soon as the bytes that it needs are there, long before the run is complete. When
+ * the last waiter gives up and nobody was served, the request itself is given up; once somebody was, it goes on.
+ * Settled exactly once, after which it wakes everybody.
+ */
+import type { Clock } from '../lib/base/clock.ts';
+import { TierError } from '../lib/tiers/tier.ts';
+import { FILL_WAIT_MS } from './limits.ts';
+
+interface Waiter {
+  readonly upTo: number;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** To wait for the end of a fill instead of for a place in it. */
+export const WHOLE_FILL = Number.POSITIVE_INFINITY;
+
+export class Fill {
+  readonly firstBlock: number;
+  readonly endBlock: number;
+  readonly #abort = new AbortController();
+  readonly #waiters = new Set<Waiter>();
+  readonly #settled = Promise.withResolvers<void>();
+  #filledTo: number;
+  #served = false;
+  #outcome: { readonly error: unknown } | 'good' | undefined;
+
+  /** @param run the blocks [first, end), the first of which begins at `offset` */
+  constructor(run: { readonly first: number; readonly end: number; readonly offset: number }) {
+    this.firstBlock = run.first;
+    this.endBlock = run.end;
+    this.#filledTo = run.offset;
+  }
+
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  /** Resolves at the end, good or bad. */
+  get settled(): Promise<void> {
+    return this.#settled.promise;
+  }
+
+  /** Everything of the run below this offset is readable in the blob. */
+  get filledTo(): number {
+    return this.#filledTo;
+  }
+
+  progress(filledTo: number): void {
+    if (filledTo <= this.#filledTo) return;
+    this.#filledTo = filledTo;
+    for (const waiter of this.#waiters) if (waiter.upTo <= filledTo) waiter.resolve();
+  }
+
+  settle(outcome: { readonly error: unknown } | 'good'): void {
+    this.#outcome ??= outcome;
+    this.#settled.resolve();
+    for (const waiter of this.#waiters) {
+      if (outcome === 'good') waiter.resolve();
+      else waiter.reject(outcome.error);
+    }
+  }
+
+  abort(reason: Error): void {
+    this.#abort.abort(reason);
+  }
+
+  /**
+   * Resolves when everything below `upTo` is readable.
+   * @throws what the tier failed with; the signal's reason; TierError timeout
+   */
+  async wait(upTo: number, options: { readonly clock: Clock; readonly signal?: AbortSignal | undefined }) {
+    const { clock, signal } = options;
+    if (this.#filledTo >= upTo || this.#outcome === 'good') return;
+    if (this.#outcome !== undefined) throw this.#outcome.error;
+    signal?.throwIfAborted();
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const waiter: Waiter = { upTo, resolve, reject };
+    this.#waiters.add(waiter);
+    const giveUp = (reason: unknown): void => {
+      this.#waiters.delete(waiter);
+      if (this.#waiters.size === 0 && !this.#served) this.#abort.abort(reason);
+      reject(reason);
+    };
+    const onAbort = (): void => giveUp(signal?.reason);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    const stopTimer = clock.after(FILL_WAIT_MS, () =>
+      giveUp(new TierError('timeout', `no bytes within ${FILL_WAIT_MS} ms`)),
+    );
+    try {
+      await promise;
+      this.#served = true;
+    } finally {
+      this.#waiters.delete(waiter);
+      stopTimer();
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+}

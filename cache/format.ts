@@ -1,0 +1,108 @@
+/**
+ * What a cache directory looks like, and whether this one is ours.
+ *
+ * Nothing is ever made or deleted in a directory that is neither empty nor marked by the file `format`. The
+ * mark has a version; one that this release does not know is refused in words.
+ *
+ * Layout: `format` (the mark), `owner` (who holds it, for people), `lock.db`, `catalog.db`, `blobs/<2 hex>/<version>`,
+ * `blobs/trash/` (files without a version any more, on their way out).
+ */
+import { join } from 'node:path';
+import type { VersionId } from '../lib/base/brand.ts';
+import { CacheError } from './block-cache.ts';
+import type { Disk } from './disk.ts';
+
+const FORMAT_VERSION = 1;
+const FORMAT_NAME = 'perigee-cache';
+/** A fresh file system has this; it does not make a directory foreign. */
+const EMPTY_ENOUGH = new Set(['lost+found', 'format.draft']);
+
+export interface CachePaths {
+  readonly directory: string;
+  readonly format: string;
+  readonly owner: string;
+  readonly lock: string;
+  readonly catalog: string;
+  readonly blobs: string;
+  readonly trash: string;
+  readonly probe: string;
+}
+
+export function cachePaths(directory: string): CachePaths {
+  const blobs = join(directory, 'blobs');
+  return {
+    directory,
+    format: join(directory, 'format'),
+    owner: join(directory, 'owner'),
+    lock: join(directory, 'lock.db'),
+    catalog: join(directory, 'catalog.db'),
+    blobs,
+    trash: join(blobs, 'trash'),
+    probe: join(directory, 'probe'),
+  };
+}
+
+/** The 256 folders over which blobs are spread. */
+export function shardNames(): string[] {
+  return Array.from({ length: 256 }, (_, index) => index.toString(16).padStart(2, '0'));
+}
+
+export function blobPath(paths: CachePaths, version: VersionId): string {
+  return `${paths.blobs}/${version.slice(0, 2)}/${version}`;
+}
+
+/** Makes the directory ours if it is new or empty. @throws CacheError foreign, format, disk */
+export function prepareDirectory(paths: CachePaths, disk: Disk): void {
+  try {
+    disk.makeDirectory(paths.directory);
+    const mark = disk.readText(paths.format);
+    if (mark === undefined) {
+      refuseForeign(paths, disk);
+      disk.writeText(paths.format, JSON.stringify({ name: FORMAT_NAME, version: FORMAT_VERSION }) + '\n');
+    } else {
+      refuseUnknown(paths, mark);
+    }
+    const shards = new Set(disk.list(paths.blobs)?.map((entry) => entry.name));
+    for (const name of [...shardNames(), 'trash']) {
+      if (!shards.has(name)) disk.makeDirectory(join(paths.blobs, name));
+    }
+  } catch (error) {
+    if (error instanceof CacheError) throw error;
+    throw new CacheError('disk', `cannot use ${paths.directory} as a cache`, {
+      cause: error,
+      hint: 'check that the path is a directory that this user may write, on a disk with free space',
+    });
+  }
+}
+
+function refuseForeign(paths: CachePaths, disk: Disk): void {
+  const strange = disk.list(paths.directory)?.find((entry) => !EMPTY_ENOUGH.has(entry.name));
+  if (strange === undefined) return;
+  throw new CacheError(
+    'foreign',
+    `${paths.directory} is not empty and not a cache: it contains ${strange.name}`,
+    {
+      hint: 'name an empty directory, or one that an earlier mount made; nothing has been touched',
+    },
+  );
+}
+
+function refuseUnknown(paths: CachePaths, mark: string): void {
+  let found: { readonly name?: unknown; readonly version?: unknown } = {};
+  try {
+    found = JSON.parse(mark) as typeof found;
+  } catch {
+    // Falls through: no name.
+  }
+  if (found.name !== FORMAT_NAME) {
+    throw new CacheError('foreign', `${paths.format} is not the mark of a cache`, {
+      hint: 'name an empty directory, or one that an earlier mount made; nothing has been touched',
+    });
+  }
+  if (found.version === FORMAT_VERSION) return;
+  throw new CacheError(
+    'format',
+    `${paths.directory} has cache format ${String(found.version)}; this release knows ${FORMAT_VERSION}`,
+    { hint: 'use the release that made it, or name another directory; a cache may be deleted at any time' },
+  );
+}

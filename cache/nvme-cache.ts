@@ -1,0 +1,316 @@
+/**
+ * The NVMe tier: puts the parts together and answers for all of them.
+ *
+ * `openNvmeCache` takes a directory for itself, recovers what an earlier run left there, and serves until
+ * `close`, which makes everything durable and lets the directory go.
+ */
+import type { Clock } from '../lib/base/clock.ts';
+import { WHOLE_ON_OPEN_BYTES_DEFAULT } from '../lib/base/limits.ts';
+import { seededPrng } from '../lib/base/prng.ts';
+import type { Logger } from '../lib/telemetry/log.ts';
+import type { Metrics } from '../lib/telemetry/metrics.ts';
+import type { Tier } from '../lib/tiers/tier.ts';
+import {
+  type BlockCache,
+  type CachedVersion,
+  CacheError,
+  type CacheHandle,
+  type CacheStat,
+  type OpenVersion,
+  type VerifyReport,
+} from './block-cache.ts';
+import type { Blob } from './blob.ts';
+import { BlobTable } from './blob-table.ts';
+import { BlockGeometry, BlockSet, bytesOf } from './block-map.ts';
+import { Bypass } from './bypass.ts';
+import { BlobHandle, type CacheParts } from './cache-handle.ts';
+import { Catalog } from './catalog.ts';
+import { Counters } from './counters.ts';
+import { DeviceHealth } from './device-health.ts';
+import { type Disk, systemDisk } from './disk.ts';
+import { type EvictionPolicy, reusePolicy } from './eviction-policy.ts';
+import { FillTable } from './fill-table.ts';
+import { Filler } from './filler.ts';
+import { cachePaths, prepareDirectory } from './format.ts';
+import { CLOSE_FILLS_MS, PINNED_FRACTION_MAX } from './limits.ts';
+import { type DirectoryLock, lockDirectory } from './lock.ts';
+import { Recorder } from './recorder.ts';
+import { recover } from './recovery.ts';
+import { SpaceLedger } from './reservation.ts';
+import { Scrub } from './scrub.ts';
+import { Space } from './space.ts';
+import { Verifier } from './verification.ts';
+
+export interface NvmeCacheOptions {
+  readonly directory: string;
+  readonly capacityBytes: number;
+  /** Of new blobs; those of earlier runs keep theirs. */
+  readonly blockBytes: number;
+  /** Up to this size a blob of an earlier run is verified within `fill`; larger ones in the background. */
+  readonly wholeOnOpenBytes?: number;
+  readonly tier: Tier;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  /** The disk to use; for tests that inject faults. */
+  readonly disk?: Disk;
+}
+
+/** Seeds the choice of samples in evictions; any number does. */
+const POLICY_SEED = 1;
+
+/** @throws CacheError locked, format, foreign, too-small, disk */
+export async function openNvmeCache(options: NvmeCacheOptions): Promise<BlockCache> {
+  if (options.capacityBytes < options.blockBytes) {
+    throw new CacheError(
+      'too-small',
+      `a cache of ${options.capacityBytes} bytes cannot hold one block of ${options.blockBytes} bytes`,
+      { hint: 'give the cache more space, or make the blocks smaller' },
+    );
+  }
+  const disk = options.disk ?? systemDisk;
+  const paths = cachePaths(options.directory);
+  prepareDirectory(paths, disk);
+  const lock = lockDirectory(paths, disk);
+  let catalog: Catalog | undefined;
+  try {
+    catalog = new Catalog(paths.catalog);
+    const cache = new NvmeCache({ ...options, disk }, { lock, catalog });
+    await cache.start();
+    return cache;
+  } catch (error) {
+    catalog?.close();
+    lock.release();
+    if (error instanceof CacheError) throw error;
+    throw new CacheError('disk', `cannot use ${options.directory} as a cache`, {
+      cause: error,
+      hint: 'check the disk; a cache directory may be deleted at any time',
+    });
+  }
+}
+
+class NvmeCache implements BlockCache {
+  readonly #options: NvmeCacheOptions & { readonly disk: Disk };
+  readonly #lock: DirectoryLock;
+  readonly #catalog: Catalog;
+  readonly #policy: EvictionPolicy;
+  readonly #ledger: SpaceLedger;
+  readonly #recorder: Recorder;
+  readonly #parts: CacheParts;
+  readonly #scrub: Scrub;
+  #closed: Promise<void> | undefined;
+
+  constructor(
+    options: NvmeCacheOptions & { readonly disk: Disk },
+    held: { readonly lock: DirectoryLock; readonly catalog: Catalog },
+  ) {
+    const { clock, logger, metrics, disk, tier, capacityBytes } = options;
+    const { catalog } = held;
+    const paths = cachePaths(options.directory);
+    this.#options = options;
+    this.#lock = held.lock;
+    this.#catalog = catalog;
+    const counters = new Counters(metrics);
+    const ledger = (this.#ledger = new SpaceLedger(capacityBytes));
+    const policy = (this.#policy = reusePolicy({
+      capacityBytes,
+      prng: seededPrng(POLICY_SEED),
+      settings: catalog.settings(),
+    }));
+    const health = new DeviceHealth({ disk, paths, clock, logger, metrics });
+    const onFailure = (error: unknown): void => health.report(error);
+    const recorder = (this.#recorder = new Recorder({
+      ...{ catalog, disk, paths, policy, clock, logger, onFailure },
+      onRecorded: (blob) => table.release(blob),
+      onUnsynced: (blob, error) => {
+        health.report(error);
+        void table.remove(blob);
+      },
+    }));
+    const { blockBytes } = options;
+    const table = new BlobTable({
+      paths,
+      disk,
+      catalog,
+      ledger,
+      policy,
+      recorder,
+      blockBytes,
+      logger,
+      onFailure,
+    });
+    const space = new Space({
+      ...{ disk, ledger, policy, table, counters, clock, onFailure },
+      directory: options.directory,
+    });
+    const fills = new FillTable({ tier, table, disk, health, counters });
+    const verifier = new Verifier({ disk, table, health, counters, logger });
+    const wholeOnOpenBytes = options.wholeOnOpenBytes ?? WHOLE_ON_OPEN_BYTES_DEFAULT;
+    const filler = new Filler({ table, fills, space, health, verifier, clock, metrics, wholeOnOpenBytes });
+    const bypass = new Bypass({ tier, counters, metrics });
+    this.#parts = { disk, table, fills, filler, space, health, verifier, bypass, counters, clock };
+    this.#scrub = new Scrub({ table, verifier, health, clock, logger });
+  }
+
+  async start(): Promise<void> {
+    const { disk, logger } = this.#options;
+    const paths = cachePaths(this.#options.directory);
+    const { table, space } = this.#parts;
+    const report = recover({ paths, disk, catalog: this.#catalog, table, policy: this.#policy, logger });
+    logger.info({ directory: this.#options.directory, ...report }, 'cache opened');
+    await space.relieve();
+    this.#publish();
+  }
+
+  open(version: OpenVersion): CacheHandle {
+    this.#refuseClosed();
+    const { table, verifier } = this.#parts;
+    const blob = table.obtain(version);
+    const handle = new BlobHandle(blob, this.#parts);
+    this.#policy.touch(blob.version, blob.sizeBytes);
+    if (blob.recorded) this.#recorder.used(blob);
+    const wholeOnOpenBytes = this.#options.wholeOnOpenBytes ?? WHOLE_ON_OPEN_BYTES_DEFAULT;
+    if (blob.state.kind === 'complete' && !blob.state.verified && blob.sizeBytes > wholeOnOpenBytes) {
+      verifier.inBackground(blob);
+    }
+    return handle;
+  }
+
+  stat(): CacheStat {
+    this.#publish();
+    const { table, health, counters } = this.#parts;
+    return {
+      directory: this.#options.directory,
+      health: health.name,
+      capacityBytes: this.#ledger.capacityBytes,
+      usedBytes: this.#ledger.usedBytes,
+      reservedBytes: this.#ledger.reservedBytes,
+      pinnedBytes: table.pinnedBytes,
+      blobs: table.size,
+      completeBlobs: table.completeBlobs,
+      hits: counters.hits,
+      misses: counters.misses,
+      fetchedBytes: counters.fetchedBytes,
+      evictedBytes: counters.evictedBytes,
+      checksumFailures: counters.checksumFailures,
+      bypassedReads: counters.bypassedReads,
+    };
+  }
+
+  list(filter: { readonly pathPrefix?: string }): CachedVersion[] {
+    this.#refuseClosed();
+    this.#recorder.flush();
+    return this.#catalog.list(filter.pathPrefix ?? '').flatMap((row) => {
+      const blob = this.#parts.table.get(row.version);
+      if (blob === undefined) return [];
+      const geometry = new BlockGeometry(row.size_bytes, row.block_bytes);
+      const present = blob.body?.present ?? new BlockSet(geometry.blocks, Uint8Array.from(row.present));
+      return {
+        version: row.version,
+        exportName: row.export_name,
+        path: row.path,
+        sizeBytes: row.size_bytes,
+        cachedBytes: bytesOf(present, geometry),
+        state: blob.state.kind === 'complete' ? 'complete' : 'filling',
+        pinned: blob.pinned,
+        uses: this.#policy.usage(row.version)?.uses ?? row.uses,
+        open: blob.handles > 0,
+      };
+    });
+  }
+
+  pin(version: string, pinned: boolean): void {
+    this.#refuseClosed();
+    const { table } = this.#parts;
+    const blob = table.get(version);
+    if (blob === undefined) {
+      throw new CacheError('not-cached', `version ${version} is not cached`, {
+        hint: 'read the file once, then pin it',
+      });
+    }
+    const room = this.#ledger.capacityBytes * PINNED_FRACTION_MAX - table.pinnedBytes;
+    if (pinned && !blob.pinned && blob.sizeBytes > room) {
+      throw new CacheError(
+        'no-space',
+        `pinning ${blob.sizeBytes} bytes would leave no room for anything else`,
+        {
+          hint: 'unpin something, or give the cache more space',
+        },
+      );
+    }
+    table.pin(blob, pinned);
+    this.#recorder.flush();
+    table.release(blob);
+  }
+
+  evict(filter: { readonly pathPrefix?: string; readonly version?: string }): number {
+    this.#refuseClosed();
+    const { space } = this.#parts;
+    let bytes = 0;
+    for (const blob of this.#select(filter)) {
+      if (!space.canEvict(blob)) continue;
+      bytes += blob.chargedBytes;
+      void space.evict(blob);
+    }
+    this.#recorder.flush();
+    return bytes;
+  }
+
+  async verify(
+    filter: { readonly pathPrefix?: string },
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<VerifyReport> {
+    this.#refuseClosed();
+    const report = { blobs: 0, bytes: 0, badBlocks: 0 };
+    for (const blob of this.#select(filter)) {
+      if (blob.state.kind === 'evicting') continue;
+      const { bytes, badBlocks } = await this.#parts.verifier.everything(blob, options.signal);
+      report.blobs++;
+      report.bytes += bytes;
+      report.badBlocks += badBlocks;
+    }
+    return report;
+  }
+
+  close(): Promise<void> {
+    return (this.#closed ??= this.#close());
+  }
+
+  async #close(): Promise<void> {
+    const { fills, space, health, verifier, bypass, clock } = this.#parts;
+    this.#scrub.close();
+    bypass.close();
+    const stopped = Promise.allSettled([fills.close(), verifier.close(), space.close()]);
+    const { promise: late, resolve } = Promise.withResolvers<void>();
+    const stopTimer = clock.after(CLOSE_FILLS_MS, resolve);
+    await Promise.race([stopped, late]);
+    stopTimer();
+    health.close();
+    await this.#recorder.close();
+    this.#parts.table.close();
+    this.#catalog.close();
+    this.#lock.release();
+  }
+
+  #select(filter: { readonly pathPrefix?: string; readonly version?: string }): Blob[] {
+    this.#recorder.flush();
+    const { table } = this.#parts;
+    const versions =
+      filter.version === undefined
+        ? this.#catalog.list(filter.pathPrefix ?? '').map((row) => row.version)
+        : [filter.version];
+    return versions.flatMap((version) => table.get(version) ?? []);
+  }
+
+  #refuseClosed(): void {
+    if (this.#closed !== undefined) throw new CacheError('closed', 'the cache is shutting down');
+  }
+
+  #publish(): void {
+    const { cacheBytes } = this.#options.metrics;
+    cacheBytes.set({ state: 'used' }, this.#ledger.usedBytes);
+    cacheBytes.set({ state: 'reserved' }, this.#ledger.reservedBytes);
+    cacheBytes.set({ state: 'pinned' }, this.#parts.table.pinnedBytes);
+    cacheBytes.set({ state: 'capacity' }, this.#ledger.capacityBytes);
+  }
+}
