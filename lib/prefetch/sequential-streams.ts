@@ -14,10 +14,10 @@ import { invariant } from '../base/errors.ts';
 import type { AccessAdvice } from './access-observer.ts';
 
 /** Streams that are told apart in one version. */
-export const STREAMS_MAX = 16;
+export const STREAMS_MAX = 32;
 /** First window of a stream, in bytes ahead of its reader. */
 export const WINDOW_BYTES_MIN = 8 * MIB;
-/** Largest sum of windows in one version: what hides 20 ms of latency at several GB/s. */
+/** What the windows of one version share, each having the least at least: hides 20 ms of latency at several GB/s. */
 export const WINDOW_BYTES_MAX = 128 * MIB;
 /** The window is this many times what the stream has read so far. */
 const WINDOW_GROWTH = 4;
@@ -36,7 +36,6 @@ invariant(WINDOW_BYTES_MIN % ALIGN_BYTES === 0, 'the first window is whole block
 invariant(WINDOW_BYTES_MAX >= WINDOW_BYTES_MIN, 'a window can grow');
 
 interface Stream {
-  readonly startOffset: number;
   /** Where the next read of this stream is expected. */
   readonly nextOffset: number;
   /** Everything before it was asked for, by reads or by effects. */
@@ -81,7 +80,6 @@ export function stepStreams(state: StreamsState, event: StreamsEvent, nowMs: num
   const confirmed = old.confirmed || nextOffset > old.nextOffset;
   const others = state.streams.reduce((n, s, i) => (i !== at && isActive(s, nowMs) ? n + 1 : n), 0);
   let stream: Stream = {
-    startOffset: Math.min(old.startOffset, event.offset),
     nextOffset,
     aheadOffset: Math.max(old.aheadOffset, nextOffset),
     readBytes: old.readBytes + nextOffset - old.nextOffset,
@@ -124,7 +122,6 @@ function begin(
   at: { readonly end: number; readonly nowMs: number },
 ): StreamsState {
   const stream: Stream = {
-    startOffset: event.offset,
     nextOffset: at.end,
     aheadOffset: at.end,
     readBytes: at.end - event.offset,

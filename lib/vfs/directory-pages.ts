@@ -100,14 +100,14 @@ export class DirectoryPages {
   async #loadAgain(number: number, mark: PageMark): Promise<DirectoryPage> {
     const byHash = new Map<number, DirectoryEntry>();
     let after = mark.after;
-    for (let beyond = false; !beyond;) {
+    for (let done = false; !done;) {
       const { entries, next } = await this.#list(pageAfter(after));
       for (const entry of entries) {
-        beyond = Buffer.compare(Buffer.from(entry.name, 'utf8'), mark.lastName) > 0;
-        if (beyond) break;
-        byHash.set(crc32(entry.name), entry);
+        const order = Buffer.compare(Buffer.from(entry.name, 'utf8'), mark.lastName);
+        if (order <= 0) byHash.set(crc32(entry.name), entry);
+        if (order >= 0) done = true;
       }
-      if (next === undefined) break;
+      if (next === undefined) done = true;
       after = next;
     }
     const entries = Array.from(mark.nameHashes, (hash) => byHash.get(hash));

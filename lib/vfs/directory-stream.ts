@@ -57,7 +57,7 @@ export class DirectoryStream {
     const pages = this.#pages;
     let position = Number(offset);
     for (; position < DOTS; position++) if (!take(this.#dot(position))) return;
-    for (let taken = position - Number(offset); taken === 0 || pages.isReady(position - DOTS);) {
+    for (let taken = 0; taken === 0 || pages.isReady(position - DOTS);) {
       const page = await bounded(
         this.#options.clock,
         { signal: options.signal, deadlineMs: NAMESPACE_DEADLINE_MS },

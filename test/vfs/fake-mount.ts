@@ -3,7 +3,7 @@
  * walks paths, keeps lookup counts, and refuses (as the kernel does, with EIO) to mix I/O modes of one node.
  */
 import { ROOT_NODE, type NodeId } from '../../lib/base/brand.ts';
-import { systemClock } from '../../lib/base/clock.ts';
+import { systemClock, type Clock } from '../../lib/base/clock.ts';
 import { Errno } from '../../lib/fuse/errno.ts';
 import {
   ErrnoError,
@@ -39,15 +39,16 @@ export class FakeMount {
       readonly passthrough?: boolean;
       readonly wholeOnOpenBytes?: number;
       readonly blockBytes?: number;
+      readonly clock?: Clock;
     } = {},
   ) {
-    const { passthrough = true, wholeOnOpenBytes = 4096, blockBytes = 1024 } = options;
+    const { passthrough = true, wholeOnOpenBytes = 4096, blockBytes = 1024, clock = systemClock } = options;
     this.cache = new FakeCache({ bytesOf: (version) => this.namespace.bytesOf(version), blockBytes });
     this.vfs = createVfs({
       namespace: this.namespace,
       cache: this.cache,
-      observer: createStreamObserver({ clock: systemClock }),
-      clock: systemClock,
+      observer: createStreamObserver({ clock }),
+      clock,
       logger: createLogger({ level: 'silent' }),
       metrics: this.metrics,
       wholeOnOpenBytes,
