@@ -5,13 +5,23 @@
  * so is anything that is not a map of settings, and a file that cannot be read.
  */
 import fs from 'node:fs';
-import { isMap, isScalar, LineCounter, type Node, type Pair, parseDocument, type YAMLMap } from 'yaml';
-import { UsageError } from '../base/errors.ts';
+import {
+  type Document,
+  isMap,
+  isScalar,
+  LineCounter,
+  type Node,
+  type Pair,
+  parseDocument,
+  type YAMLMap,
+} from 'yaml';
+import { describeError, UsageError } from '../base/errors.ts';
 import { nearMiss } from './near-miss.ts';
 import { type Layer, type Settings } from './settings.ts';
 
 /** A configuration is written by hand; anything larger is another kind of file. */
 const FILE_BYTES_MAX = 1024 * 1024;
+const ALIASES_MAX = 100;
 
 /** Sections by name, each with its settings. */
 export type Sections = Readonly<Record<string, Settings>>;
@@ -19,18 +29,20 @@ export type Sections = Readonly<Record<string, Settings>>;
 export class ConfigFile {
   readonly #file: string;
   readonly #lines = new LineCounter();
+  readonly #document: Document;
   readonly #sections = new Map<string, YAMLMap>();
 
   private constructor(file: string, text: string, sections: Sections) {
     this.#file = file;
     const document = parseDocument(text, { lineCounter: this.#lines, prettyErrors: false });
+    this.#document = document;
     const fault = document.errors[0];
     if (fault !== undefined) throw this.#refuse(fault.pos[0], fault.message, 'the file must be YAML');
-    if (document.contents === null) return;
-    for (const { key, value, node } of this.#entries(document.contents, Object.keys(sections))) {
-      if (isScalar(value) && value.value === null) continue;
+    if (isEmpty(document.contents)) return;
+    for (const { key, value } of this.#entries(document.contents, Object.keys(sections))) {
+      if (isEmpty(value)) continue;
       const known = sections[key] ?? {};
-      this.#entries(value ?? node, Object.keys(known), key);
+      this.#entries(value, Object.keys(known), key);
       this.#sections.set(key, value as YAMLMap);
     }
   }
@@ -60,12 +72,20 @@ export class ConfigFile {
   layer(section: string): Layer {
     return (key) => {
       const pair = this.#sections.get(section)?.items.find((item) => keyOf(item) === key);
-      const value = pair?.value as Node | null | undefined;
-      if (pair === undefined || value === undefined || value === null) return undefined;
-      const json: unknown = value.toJSON();
-      if (json === null) return undefined;
-      return { value: json, from: `${this.#place(value.range?.[0] ?? 0)}: ${section}.${key}` };
+      const node = pair?.value as Node | null | undefined;
+      if (node === undefined || isEmpty(node)) return undefined;
+      const offset = node?.range?.[0] ?? 0;
+      return { value: this.#valueOf(node, offset), from: `${this.#place(offset)}: ${section}.${key}` };
     };
+  }
+
+  /** What YAML says, its aliases followed. */
+  #valueOf(node: Node | null, offset: number): unknown {
+    try {
+      return node?.toJS(this.#document, { maxAliasCount: ALIASES_MAX });
+    } catch (error) {
+      throw this.#refuse(offset, describeError(error), 'the file must be YAML');
+    }
   }
 
   /** The pairs of a map whose keys are all known. */
@@ -87,7 +107,7 @@ export class ConfigFile {
         const hint = meant === undefined ? `known are ${known.join(', ')}` : `did you mean ${meant}?`;
         throw this.#refuse(at, `${where} has an unknown key ${JSON.stringify(key)}`, hint);
       }
-      return { key, value: item.value as Node | null, node: item.key as Node };
+      return { key, value: item.value as Node | null };
     });
   }
 
@@ -99,6 +119,11 @@ export class ConfigFile {
     const { line, col } = this.#lines.linePos(offset);
     return `${this.#file}:${line}:${col}`;
   }
+}
+
+/** Nothing was written, or null. */
+function isEmpty(node: unknown): boolean {
+  return node === null || node === undefined || (isScalar(node) && node.value === null);
 }
 
 function keyOf(item: Pair): string {

@@ -119,7 +119,7 @@ export function parseEndpoint(text: string): Endpoint | string {
   const match = /^(?:\[([^\]]*)\]|([^:[\]]*)):(\d*)$/.exec(text);
   if (match === null) {
     if (/^[^/]*:[^/]*:/.test(text)) return 'has more than one colon, but no brackets around an IPv6 address';
-    return text.includes(':') ? 'is not host:port' : 'has no port';
+    return text.includes(':') && !text.endsWith(']') ? 'is not host:port' : 'has no port';
   }
   const [, address, name, portText] = match;
   const host = address ?? name ?? '';
@@ -141,17 +141,17 @@ export function formatEndpoint({ host, port }: Endpoint): string {
 /** `key=value` pairs: a map in a file, repeated in flags, separated by commas in an environment variable. */
 export const labelsSchema: z.ZodType<Readonly<Record<string, string>>> = valueSchema((given, refuse) => {
   const hint = 'write key=value, such as rack=a1';
-  const labels: Record<string, string> = {};
+  const labels = new Map<string, string>();
   for (const pair of pairsOf(given)) {
     if (pair === undefined) return refuse('is not key=value', hint);
     const [key, value] = pair;
     if (!/^[A-Za-z_][A-Za-z0-9_.-]{0,62}$/.test(key)) {
       return refuse(`has no valid name in ${JSON.stringify(key)}`, hint);
     }
-    if (Object.hasOwn(labels, key)) return refuse(`gives ${key} twice`, 'give every label once');
-    labels[key] = value;
+    if (labels.has(key)) return refuse(`gives ${key} twice`, 'give every label once');
+    labels.set(key, value);
   }
-  return labels;
+  return Object.fromEntries(labels);
 });
 
 /** Splits what stands for a list of `name=value`; an undefined member is malformed. */
