@@ -118,8 +118,9 @@ export function endpointSchema(use: 'listen' | 'connect'): z.ZodType<Endpoint> {
 export function parseEndpoint(text: string): Endpoint | string {
   const match = /^(?:\[([^\]]*)\]|([^:[\]]*)):(\d*)$/.exec(text);
   if (match === null) {
+    if (/^\[[^\]]*\]$/.test(text)) return 'has no port';
     if (/^[^/]*:[^/]*:/.test(text)) return 'has more than one colon, but no brackets around an IPv6 address';
-    return text.includes(':') && !text.endsWith(']') ? 'is not host:port' : 'has no port';
+    return text.includes(':') ? 'is not host:port' : 'has no port';
   }
   const [, address, name, portText] = match;
   const host = address ?? name ?? '';

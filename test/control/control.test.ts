@@ -5,6 +5,7 @@ import http from 'node:http';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import { PerigeeError } from '../../lib/base/errors.ts';
@@ -138,7 +139,7 @@ t.test('a closed server leaves nothing behind', async (t) => {
 
 t.test('what a killed process left behind is found and removed', async (t) => {
   const runFiles = runFilesOf(t);
-  const child = fork(path.join(import.meta.dirname, 'control-process.ts'), [runFiles.directory, '/m'], {
+  const child = fork(fileURLToPath(import.meta.resolve('./control-process.ts')), [runFiles.directory, '/m'], {
     stdio: 'inherit',
   });
   await once(child, 'message');
