@@ -154,8 +154,14 @@ export class FuseDevice implements RequestChannel {
   }
 }
 
+/** Empty where there is no such table. */
 export function readMountInfo(): string {
-  return readFileSync(MOUNT_INFO_PATH, 'utf8');
+  try {
+    return readFileSync(MOUNT_INFO_PATH, 'utf8');
+  } catch (error) {
+    if (systemErrorCode(error) === 'ENOENT') return '';
+    throw error;
+  }
 }
 
 /** Sets the readahead of a mount, in KiB. @param device `major:minor` from the mount table. */

@@ -5,37 +5,31 @@
  * way leaves nothing behind. Unmounting waits for users until its deadline, then takes the mount off the path and
  * cuts the connection, so that this process can always exit; files that the kernel reads by itself go on being read.
  */
-import { sleep, type Clock } from '../base/clock.ts';
 import { describeError } from '../base/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { BackingRegistrar } from './backing.ts';
 import {
-  abortConnection,
   FuseDevice,
   MountFlag,
   SystemCalls,
   systemErrorCode,
-  UnmountFlag,
   withProbeFile,
   writeReadAhead,
 } from './device.ts';
 import { FILE_SYSTEM_TYPE, type DriverOptions } from './driver-options.ts';
 import { KernelNotify } from './kernel-notify.ts';
 import { KernelSession, type SessionEnd } from './kernel-session.ts';
-import { detachMount, mountAt, prepareMountpoint } from './mountpoint.ts';
+import { prepareMountpoint } from './mountpoint.ts';
 import type { Agreement } from './negotiation.ts';
 import { FuseError, type Driver, type DriverConnection } from './operations.ts';
+import { Unmounter, within } from './unmounter.ts';
 
 /** Reads of the device that wait at a time, each on a thread of the pool. */
 export const READERS = 2;
 /** The kernel asks for INIT as soon as the mount is made. */
 const INIT_DEADLINE_MS = 10_000;
-/** More turns every page fault into a large read; see the comment on `max_readahead` in the kernel. */
+/** Less turns every buffered read into many requests, more turns every page fault into a large one. */
 const READ_AHEAD_KIB = 1024;
-/** How often a busy unmount is tried again. */
-const UNMOUNT_RETRY_MS = 50;
-/** How long the kernel may take to end a connection whose mount is gone. */
-const END_DEADLINE_MS = 2_000;
 
 /** @throws FuseError */
 export async function mountKernel(options: DriverOptions): Promise<Driver> {
@@ -117,18 +111,14 @@ class KernelDriver implements Driver {
   readonly ended: Promise<SessionEnd>;
   readonly #options: KernelDriverOptions;
   readonly #logger: Logger;
-  readonly #clock: Clock;
   readonly #session: KernelSession;
-  /** `major:minor` of the mount. */
-  readonly #deviceNumber: string | undefined;
+  readonly #unmounter: Unmounter;
   #notify: KernelNotify | undefined;
 
   constructor(options: KernelDriverOptions) {
     this.#options = options;
     this.mountpoint = options.mountpoint;
     this.#logger = options.logger;
-    this.#clock = options.clock;
-    this.#deviceNumber = mountAt(options.mountpoint)?.device;
     this.#session = new KernelSession({
       operations: options.operations,
       logger: options.logger,
@@ -136,12 +126,19 @@ class KernelDriver implements Driver {
       clock: options.clock,
       connect: (agreement) => this.#connect(agreement),
     });
+    this.#unmounter = new Unmounter({
+      mountpoint: options.mountpoint,
+      unmount: (target, flags) => options.calls.unmount(target, flags),
+      ended: this.#session.ended,
+      clock: options.clock,
+      logger: options.logger,
+    });
     this.ended = this.#session.ended.then((end) => this.#cleanUp(end));
   }
 
   async start(): Promise<void> {
     this.#session.read(this.#options.device);
-    const agreement = await this.#within(INIT_DEADLINE_MS, this.#session.negotiated);
+    const agreement = await within(this.#session.negotiated, INIT_DEADLINE_MS, this.#options.clock);
     if (agreement === undefined)
       throw new FuseError('protocol', 'the kernel did not start the connection in time');
     for (let readers = 1; readers < READERS; readers++) this.#addReader();
@@ -156,67 +153,13 @@ class KernelDriver implements Driver {
     );
   }
 
-  async unmount(options: { readonly deadlineMs: number }): Promise<void> {
-    const deadline = this.#clock.nowMs() + options.deadlineMs;
-    while (this.#isMounted()) {
-      const lazily = this.#clock.nowMs() >= deadline;
-      if (await this.#tryUnmount(lazily)) break;
-      if (lazily) break;
-      await this.#within(UNMOUNT_RETRY_MS, this.ended);
-    }
-    if ((await this.#within(END_DEADLINE_MS, this.ended)) !== undefined) return;
-    // Another mount namespace still has the file system.
-    this.#abort();
-    await this.#within(END_DEADLINE_MS, this.ended);
+  unmount(options: { readonly deadlineMs: number }): Promise<void> {
+    return this.#unmounter.unmount(options.deadlineMs);
   }
 
-  /** The value, or undefined if it takes longer than the bound. */
-  async #within<T>(boundMs: number, value: Promise<T>): Promise<T | undefined> {
-    const settled = new AbortController();
-    try {
-      return await Promise.race([
-        value,
-        sleep(this.#clock, boundMs, settled.signal).then(
-          () => undefined,
-          () => undefined,
-        ),
-      ]);
-    } finally {
-      settled.abort();
-    }
-  }
-
-  #isMounted(): boolean {
-    const mounted = mountAt(this.mountpoint);
-    return mounted !== undefined && mounted.device === this.#deviceNumber;
-  }
-
-  async #tryUnmount(lazily: boolean): Promise<boolean> {
-    // FORCE cuts the connection: requests that wait are failed, and our reads end.
-    const flags = UnmountFlag.NOFOLLOW | (lazily ? UnmountFlag.FORCE | UnmountFlag.DETACH : 0);
-    try {
-      await this.#options.calls.unmount(this.mountpoint, flags);
-      if (lazily) this.#logger.warn({ mountpoint: this.mountpoint }, 'unmounted while still in use');
-      return true;
-    } catch (error) {
-      if (systemErrorCode(error) !== 'EBUSY')
-        this.#logger.warn({ error: describeError(error) }, 'unmount failed');
-      return false;
-    }
-  }
-
-  #abort(): void {
-    try {
-      abortConnection(Number(this.#deviceNumber?.split(':')[1]));
-    } catch (error) {
-      this.#logger.warn({ error: describeError(error) }, 'the connection is still used by another namespace');
-    }
-  }
-
-  /** A mount whose connection broke answers ENOTCONN for ever: it is taken off its path. */
   async #cleanUp(end: SessionEnd): Promise<SessionEnd> {
     this.#notify?.end();
-    if (this.#isMounted()) await detachMount(this.mountpoint).catch(() => undefined);
+    await this.#unmounter.detach();
     return end;
   }
 
@@ -232,9 +175,10 @@ class KernelDriver implements Driver {
   }
 
   #raiseReadAhead(): void {
-    if (this.#deviceNumber === undefined) return;
+    const { device } = this.#unmounter;
+    if (device === undefined) return;
     try {
-      writeReadAhead(this.#deviceNumber, READ_AHEAD_KIB);
+      writeReadAhead(device, READ_AHEAD_KIB);
     } catch (error) {
       this.#logger.info({ error: describeError(error) }, 'the readahead stays as the kernel sets it');
     }

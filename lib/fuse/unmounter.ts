@@ -1,0 +1,95 @@
+/**
+ * Takes a mount off its path: politely until a deadline, then at once. Both drivers use it.
+ *
+ * Taking it off at once also cuts the connection, so that the process that serves the mount can exit; files that
+ * the kernel reads by itself go on being read.
+ */
+import { sleep, type Clock } from '../base/clock.ts';
+import { describeError } from '../base/errors.ts';
+import type { Logger } from '../telemetry/log.ts';
+import { abortConnection, systemErrorCode, UnmountFlag } from './device.ts';
+import { mountAt } from './mountpoint.ts';
+
+/** How often a busy unmount is tried again. */
+const RETRY_MS = 50;
+/** How long the kernel may take to end a connection whose mount is gone. */
+const END_DEADLINE_MS = 2_000;
+
+/** The value, or undefined if it takes longer than the bound. */
+export async function within<T>(value: Promise<T>, boundMs: number, clock: Clock): Promise<T | undefined> {
+  const settled = new AbortController();
+  const late = sleep(clock, boundMs, settled.signal).then(
+    () => undefined,
+    () => undefined,
+  );
+  try {
+    return await Promise.race([value, late]);
+  } finally {
+    settled.abort();
+  }
+}
+
+export interface UnmounterOptions {
+  readonly mountpoint: string;
+  /** umount2(2), or what does the same for this user. */
+  readonly unmount: (target: string, flags: number) => Promise<void>;
+  /** Resolves when the connection has ended. */
+  readonly ended: Promise<unknown>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+export class Unmounter {
+  readonly #options: UnmounterOptions;
+  /** `major:minor`: tells our mount from one that was put over it or took its place. */
+  readonly device: string | undefined;
+
+  constructor(options: UnmounterOptions) {
+    this.#options = options;
+    this.device = mountAt(options.mountpoint)?.device;
+  }
+
+  isMounted(): boolean {
+    return this.device !== undefined && mountAt(this.#options.mountpoint)?.device === this.device;
+  }
+
+  async unmount(deadlineMs: number): Promise<void> {
+    const { clock, ended } = this.#options;
+    const deadline = clock.nowMs() + deadlineMs;
+    while (this.isMounted()) {
+      const atOnce = clock.nowMs() >= deadline;
+      if ((await this.#try(atOnce)) || atOnce) break;
+      await within(ended, RETRY_MS, clock);
+    }
+    if ((await within(ended, END_DEADLINE_MS, clock)) !== undefined) return;
+    this.#abort();
+    await within(ended, END_DEADLINE_MS, clock);
+  }
+
+  /** For a mount whose connection broke: it would answer ENOTCONN for ever. */
+  async detach(): Promise<void> {
+    if (this.isMounted()) await this.#try(true);
+  }
+
+  async #try(atOnce: boolean): Promise<boolean> {
+    const { mountpoint, unmount, logger } = this.#options;
+    const flags = UnmountFlag.NOFOLLOW | (atOnce ? UnmountFlag.FORCE | UnmountFlag.DETACH : 0);
+    try {
+      await unmount(mountpoint, flags);
+      if (atOnce) logger.warn({ mountpoint }, 'unmounted at once, whatever still used it');
+      return true;
+    } catch (error) {
+      if (systemErrorCode(error) !== 'EBUSY') logger.warn({ error: describeError(error) }, 'unmount failed');
+      return false;
+    }
+  }
+
+  /** Another mount namespace still has the file system. */
+  #abort(): void {
+    try {
+      abortConnection(Number(this.device?.split(':')[1]));
+    } catch (error) {
+      this.#options.logger.warn({ error: describeError(error) }, 'the connection is still in use elsewhere');
+    }
+  }
+}
