@@ -1,0 +1,135 @@
+/** Starts mounts in processes of their own for tests, talks to them, and cleans up after them. */
+import { type ChildProcess, fork, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { accessSync, constants, existsSync, mkdtempSync, rmdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Test } from 'tap';
+import { detachMount } from '../../lib/fuse/mountpoint.ts';
+
+export interface MountSettings {
+  readonly driver: 'kernel' | 'portable';
+  readonly mountpoint: string;
+  readonly source?: string;
+  readonly readOnly?: boolean;
+  readonly allowOther?: boolean;
+  readonly validForMs?: number;
+  readonly passthrough?: boolean;
+}
+
+export type MountCommand =
+  | { readonly do: 'supersede' | 'replace'; readonly path: string; readonly content: string }
+  | { readonly do: 'remove' | 'invalidate-node'; readonly path: string }
+  | { readonly do: 'invalidate-entry'; readonly parent: string; readonly name: string }
+  | { readonly do: 'passthrough'; readonly on: boolean }
+  | { readonly do: 'unmount'; readonly deadlineMs: number }
+  | {
+      readonly do: 'invalidate-all' | 'block-reads' | 'fail-reads' | 'refuse-reads' | 'state' | 'metrics';
+    };
+
+export interface MountState {
+  readonly calls: Readonly<Record<string, number>>;
+  readonly held: number;
+  readonly openFiles: number;
+  readonly openDirectories: number;
+  readonly passthrough: boolean;
+}
+
+/** False where mounts can be made; else why not. */
+export function noMounts(driver: 'kernel' | 'portable' = 'kernel'): string | false {
+  if (process.platform !== 'linux') return 'the kernel driver is for Linux';
+  if (process.getuid?.() !== 0) return 'mounting needs root';
+  try {
+    accessSync('/dev/fuse', constants.R_OK | constants.W_OK);
+  } catch {
+    return '/dev/fuse is not there';
+  }
+  if (driver === 'portable') {
+    const probe = spawnSync(process.execPath, ['-e', "require('fuse-native')"], { timeout: 20_000 });
+    if (probe.status !== 0) return 'libfuse 2 is missing: apt-get install libfuse2 fuse';
+  }
+  return false;
+}
+
+/** A fresh empty directory; whatever is mounted there is detached at the end of the test. */
+export function mountDirectory(t: Test): string {
+  const mountpoint = mkdtempSync(join(tmpdir(), 'perigee-mount-'));
+  t.teardown(async () => {
+    for (let mounts = 0; mounts < 4; mounts++) await detachMount(mountpoint).catch(() => undefined);
+    if (existsSync(mountpoint)) rmdirSync(mountpoint);
+  });
+  return mountpoint;
+}
+
+type Message = { readonly id?: number; readonly event?: string } & Readonly<Record<string, unknown>>;
+
+export class MountProcess {
+  readonly mountpoint: string;
+  readonly child: ChildProcess;
+  readonly #seen: Message[] = [];
+  #nextId = 1;
+
+  constructor(settings: MountSettings) {
+    this.mountpoint = settings.mountpoint;
+    this.child = fork(join(import.meta.dirname, 'mount-process.ts'), [JSON.stringify(settings)], {
+      env: { ...process.env, UV_THREADPOOL_SIZE: '8' },
+      execArgv: [],
+      stdio: ['ignore', 'ignore', process.env['MOUNT_DEBUG'] === undefined ? 'ignore' : 'inherit', 'ipc'],
+    });
+    this.child.on('message', (message) => this.#seen.push(message as Message));
+    this.child.setMaxListeners(100);
+  }
+
+  /** The first message that fits, now or later. Rejects if the process ends before. */
+  async message(fits: (message: Message) => boolean): Promise<Message> {
+    for (;;) {
+      const found = this.#seen.find(fits);
+      if (found !== undefined) return found;
+      if (this.child.exitCode !== null || this.child.signalCode !== null || !this.child.connected)
+        throw new Error(`the mount process ended: ${JSON.stringify(this.#seen.at(-1))}`);
+      await Promise.race([once(this.child, 'message'), once(this.child, 'disconnect')]);
+    }
+  }
+
+  event(name: string): Promise<Message> {
+    return this.message((message) => message.event === name);
+  }
+
+  async tell(command: MountCommand): Promise<unknown> {
+    const id = this.#nextId++;
+    this.child.send({ id, command });
+    const answer = await this.message((message) => message.id === id);
+    if (answer['error'] !== undefined) throw new Error(answer['error'] as string);
+    return answer['value'];
+  }
+
+  state(): Promise<MountState> {
+    return this.tell({ do: 'state' }) as Promise<MountState>;
+  }
+
+  async exited(): Promise<{ readonly code: number | null; readonly signal: string | null }> {
+    if (this.child.exitCode === null && this.child.signalCode === null) await once(this.child, 'exit');
+    return { code: this.child.exitCode, signal: this.child.signalCode };
+  }
+
+  async kill(): Promise<void> {
+    this.child.kill('SIGKILL');
+    await this.exited();
+  }
+}
+
+/** Mounts and waits until it answers; the process is gone at the end of the test. */
+export async function startMount(
+  t: Test,
+  settings: Omit<MountSettings, 'mountpoint'> & { readonly mountpoint?: string },
+): Promise<MountProcess> {
+  const mountpoint = settings.mountpoint ?? mountDirectory(t);
+  const mount = new MountProcess({ ...settings, mountpoint });
+  t.teardown(() => mount.kill());
+  await mount
+    .message(({ event }) => event === 'mounted' || event === 'failed')
+    .then((message) => {
+      if (message.event === 'failed') throw Object.assign(new Error(String(message['message'])), message);
+    });
+  return mount;
+}
