@@ -4,7 +4,7 @@ import type { ExportConfiguration } from './origin.ts';
 
 export interface ExportOptions {
   readonly name: string;
-  /** For `openStore` and for satellites: without our parameters, without a password. */
+  /** For `openStore` and for satellites: without our parameters; holds no secrets, satellites are told it. */
   readonly storeUrl: string;
   /** Where the objects lie, without parameters. */
   readonly identity: string;
@@ -49,6 +49,11 @@ function parseExport({ name, url: text }: ExportConfiguration): ExportOptions {
     });
   }
   const url = new URL(text);
+  if (url.username !== '' || url.password !== '') {
+    throw new UsageError(`export "${name}": its URL must not hold credentials`, {
+      hint: 'each origin and satellite has its own, from its environment, a profile or its role',
+    });
+  }
   const take = (key: string): string | undefined => {
     const value = url.searchParams.get(key) ?? undefined;
     url.searchParams.delete(key);
@@ -80,9 +85,6 @@ function parseExport({ name, url: text }: ExportConfiguration): ExportOptions {
       hint: 'write attributes=list or attributes=head',
     });
   }
-  url.username = '';
-  url.password = '';
-  url.hash = '';
   const storeUrl = url.href;
   url.search = '';
   return { name, storeUrl, identity: url.href, fileMode, directoryMode, uid, gid, attributes };

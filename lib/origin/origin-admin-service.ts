@@ -1,7 +1,7 @@
 /** The calls of people and tools: how the origin is, and which keys of a store no mount can show. */
-import type { ServiceImpl } from '@connectrpc/connect';
 import type { OriginAdminService } from '../rpc/gen/origin_pb.js';
 import { rpcCodeOf, toConnectError } from '../rpc/rpc-errors.ts';
+import type { RpcServiceImpl } from '../rpc/unary-handler.ts';
 import { KeyInspector } from './key-names.ts';
 import { createAnswer, type ServiceContext } from './origin-service.ts';
 import { findExport } from './served-export.ts';
@@ -10,7 +10,7 @@ import { findExport } from './served-export.ts';
 const INSPECT_KEYS_DEFAULT = 100_000;
 const LIST_KEYS_MAX = 1_000;
 
-export function createOriginAdminService(context: ServiceContext): ServiceImpl<typeof OriginAdminService> {
+export function createOriginAdminService(context: ServiceContext): RpcServiceImpl<typeof OriginAdminService> {
   const { exports, index, metrics, version } = context;
   const answer = createAnswer(context);
   return {

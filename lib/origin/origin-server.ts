@@ -10,6 +10,7 @@ import type { Clock } from '../base/clock.ts';
 import { describeError } from '../base/errors.ts';
 import { OriginAdminService, OriginService } from '../rpc/gen/origin_pb.js';
 import { type ListenAddress, startRpcServer } from '../rpc/rpc-server.ts';
+import { rpcService } from '../rpc/unary-handler.ts';
 import { type ObjectStore, StoreError, type StoreErrorCode } from '../store/object-store.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -69,10 +70,10 @@ export async function startOrigin(options: StartOriginOptions): Promise<Origin> 
       listen: options.listen,
       insecure: options.insecure,
       clock,
-      routes: (router) => {
-        router.service(OriginService, createOriginService(context));
-        router.service(OriginAdminService, createOriginAdminService(context));
-      },
+      services: [
+        rpcService(OriginService, createOriginService(context)),
+        rpcService(OriginAdminService, createOriginAdminService(context)),
+      ],
     });
     logger.info(
       { address: server.address, epoch: index.epoch, exports: [...exports.keys()] },

@@ -2,12 +2,12 @@
  * The calls of satellites. Each request is validated, answered by the export's tree, counted and timed; what goes
  * wrong leaves as a code and a hint (lib/rpc/rpc-errors.ts), and what is our own fault also as a log line.
  */
-import type { ServiceImpl } from '@connectrpc/connect';
 import { type Clock } from '../base/clock.ts';
 import { describeError } from '../base/errors.ts';
 import { LIST_PAGE_ENTRIES } from '../base/limits.ts';
 import type { OriginService } from '../rpc/gen/origin_pb.js';
 import { rpcCodeOf, toConnectError } from '../rpc/rpc-errors.ts';
+import type { RpcServiceImpl } from '../rpc/unary-handler.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { NamespaceIndex } from './namespace-index.ts';
@@ -28,7 +28,7 @@ export interface ServiceContext {
   readonly version: string;
 }
 
-export function createOriginService(context: ServiceContext): ServiceImpl<typeof OriginService> {
+export function createOriginService(context: ServiceContext): RpcServiceImpl<typeof OriginService> {
   const { exports, index, logger } = context;
   const answer = createAnswer(context);
   return {

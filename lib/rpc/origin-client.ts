@@ -5,12 +5,14 @@
  * connection carries all calls; it is opened at the first call, kept alive by pings so that a peer that vanished is
  * found while nothing is asked, and opened again by the first call after it broke. A call is never repeated here.
  */
-import { type CallOptions, createClient } from '@connectrpc/connect';
+import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
+import { createClient } from '@connectrpc/connect';
 import { createConnectTransport, Http2SessionManager } from '@connectrpc/connect-node';
 import type { Clock } from '../base/clock.ts';
 import { UsageError } from '../base/errors.ts';
 import { OriginAdminService, OriginService } from './gen/origin_pb.js';
 import { RpcError, toRpcError } from './rpc-errors.ts';
+import { callUnary } from './unary-call.ts';
 
 /** One answer: a page of the longest names with the longest keys is near 3 MiB. */
 const RESPONSE_BYTES_MAX = 32 * 1024 * 1024;
@@ -20,10 +22,6 @@ const PING_TIMEOUT_MS = 5_000;
 const IDLE_TIMEOUT_MS = 24 * 60 * 60_000;
 
 export type OriginClient = ReturnType<typeof createOriginClient>;
-
-interface Bounds {
-  readonly signal?: AbortSignal;
-}
 
 /** @param options.address `host:port` */
 export function createOriginClient(options: {
@@ -47,48 +45,34 @@ export function createOriginClient(options: {
     acceptCompression: [],
     readMaxBytes: RESPONSE_BYTES_MAX,
   });
-  const origin = createClient(OriginService, transport);
   const admin = createClient(OriginAdminService, transport);
   let closed = false;
 
-  /** The deadline is kept by our clock on this side alone: the other side bounds its own waits. */
-  async function bounded<T>(bounds: Bounds, call: (options: CallOptions) => Promise<T>): Promise<T> {
-    if (closed) throw new RpcError('unavailable', 'the connection to the origin was closed by this side');
-    bounds.signal?.throwIfAborted();
-    const controller = new AbortController();
-    const cancelTimer = clock.after(deadlineMs, () => controller.abort(lateError(address, deadlineMs)));
-    const abort = (): void => controller.abort(bounds.signal?.reason);
-    bounds.signal?.addEventListener('abort', abort, { once: true });
-    try {
-      return await call({ signal: controller.signal });
-    } catch (error) {
-      if (controller.signal.aborted) throw controller.signal.reason;
-      throw toRpcError(error);
-    } finally {
-      cancelTimer();
-      bounds.signal?.removeEventListener('abort', abort);
-    }
-  }
-
-  function unary<Request, Response>(
-    method: (request: Request, options?: CallOptions) => Promise<Response>,
-  ): (request: Request, bounds?: Bounds) => Promise<Response> {
-    return (request, bounds = {}) => bounded(bounds, (callOptions) => method(request, callOptions));
+  /** The deadline is kept by this side's clock alone: the other side bounds its own waits. */
+  function unary<I extends DescMessage, O extends DescMessage>(method: DescMethodUnary<I, O>) {
+    const bounds = { sessions: sessionManager, clock, deadlineMs, bytesMax: RESPONSE_BYTES_MAX };
+    return async (
+      request: MessageInitShape<I>,
+      { signal }: { readonly signal?: AbortSignal } = {},
+    ): Promise<MessageShape<O>> => {
+      if (closed) throw new RpcError('unavailable', 'the connection to the origin was closed by this side');
+      return callUnary(method, request, { ...bounds, signal });
+    };
   }
 
   return {
     address,
-    openExport: unary(origin.openExport),
-    lookup: unary(origin.lookup),
-    getAttributes: unary(origin.getAttributes),
-    listDirectory: unary(origin.listDirectory),
-    getUsage: unary(origin.getUsage),
-    reportStale: unary(origin.reportStale),
-    getOriginStatus: unary(admin.getOriginStatus),
+    openExport: unary(OriginService.method.openExport),
+    lookup: unary(OriginService.method.lookup),
+    getAttributes: unary(OriginService.method.getAttributes),
+    listDirectory: unary(OriginService.method.listDirectory),
+    getUsage: unary(OriginService.method.getUsage),
+    reportStale: unary(OriginService.method.reportStale),
+    getOriginStatus: unary(OriginAdminService.method.getOriginStatus),
     /** Keys that cannot be file names, as they are found. Bounded by `keysMax`; ends with the caller's signal. */
     async *inspectKeys(
       request: { readonly exportName: string; readonly prefix: string; readonly keysMax: number },
-      bounds: Bounds = {},
+      bounds: { readonly signal?: AbortSignal } = {},
     ) {
       try {
         yield* admin.inspectKeys(request, bounds.signal === undefined ? {} : { signal: bounds.signal });
@@ -103,12 +87,6 @@ export function createOriginClient(options: {
       sessionManager.abort();
     },
   };
-}
-
-function lateError(address: string, deadlineMs: number): RpcError {
-  return new RpcError('timeout', `the origin at ${address} did not answer within ${deadlineMs} ms`, {
-    hint: 'check that the origin runs and that the network between is up',
-  });
 }
 
 function originUrl(address: string): string {

@@ -6,11 +6,11 @@
  */
 import http2 from 'node:http2';
 import net, { type AddressInfo } from 'node:net';
-import { type ConnectRouter } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { type Clock, sleep } from '../base/clock.ts';
 import { UsageError } from '../base/errors.ts';
 import { RpcError } from './rpc-errors.ts';
+import { type RpcService, serveUnary } from './unary-handler.ts';
 
 /** One request; names, keys and pages are far smaller. */
 const REQUEST_BYTES_MAX = 1024 * 1024;
@@ -37,23 +37,32 @@ export async function startRpcServer(options: {
   readonly listen: ListenAddress;
   readonly insecure: boolean;
   readonly clock: Clock;
-  readonly routes: (router: ConnectRouter) => void;
+  readonly services: readonly RpcService[];
 }): Promise<RpcServer> {
   refuseOpenAddress(options.listen.host, options.insecure);
   const shutdown = new AbortController();
-  const handler = connectNodeAdapter({
-    routes: options.routes,
-    acceptCompression: [],
-    readMaxBytes: REQUEST_BYTES_MAX,
-    maxTimeoutMs: CALL_DEADLINE_MS_MAX,
-    shutdownSignal: shutdown.signal,
-    grpc: false,
-    grpcWeb: false,
-  });
-  const server = http2.createServer(
-    { settings: { maxConcurrentStreams: STREAMS_PER_CONNECTION_MAX, enablePush: false } },
-    handler,
+  // Streams that are not plain unary calls are handed to a server of Connect that listens nowhere itself.
+  const general = http2.createServer(
+    connectNodeAdapter({
+      routes: (router) => {
+        for (const { service, implementation } of options.services) router.service(service, implementation);
+      },
+      acceptCompression: [],
+      readMaxBytes: REQUEST_BYTES_MAX,
+      maxTimeoutMs: CALL_DEADLINE_MS_MAX,
+      shutdownSignal: shutdown.signal,
+      grpc: false,
+      grpcWeb: false,
+    }),
   );
+  const routes = new Map(options.services.flatMap(({ unary }) => [...unary]));
+  const server = http2.createServer({
+    settings: { maxConcurrentStreams: STREAMS_PER_CONNECTION_MAX, enablePush: false },
+  });
+  server.on('stream', (stream, headers, ...rest) => {
+    if (serveUnary(stream, headers, { routes, bytesMax: REQUEST_BYTES_MAX })) return;
+    general.emit('stream', stream, headers, ...rest);
+  });
   const sessions = new Set<http2.ServerHttp2Session>();
   server.on('session', (session) => {
     sessions.add(session);
