@@ -5,9 +5,9 @@ import { UsageError } from '../base/errors.ts';
 import { nearMiss } from './near-miss.ts';
 import { formatEndpoint, pairsOf, parseEndpoint, textOf, valueSchema, withoutCredentials } from './values.ts';
 
-const EXPORT_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+const EXPORT_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const EXPORT_NAME_RULE =
-  'an export name has 1 to 63 letters, digits, dots, dashes or underscores and begins with a letter or digit';
+  'an export name has 1 to 64 letters, digits, dots, dashes or underscores and begins with a letter or digit';
 const STORE_SCHEMES = ['file', 's3'] as const;
 /** Links that a mount point may lead through. */
 const LINKS_MAX = 16;

@@ -149,7 +149,7 @@ t.test('mount refuses wrong values with exit code 2 and a hint', async (t) => {
     [['origin/e', '/m', ...CACHE_FLAGS], 'the origin has no port', 'host:port/name'],
     [['o:0/e', '/m', ...CACHE_FLAGS], 'the origin has port 0', 'host:port/name'],
     [['o:1/', '/m', ...CACHE_FLAGS], '"o:1/" names no export', 'host:port/name'],
-    [['o:1/a/b', '/m', ...CACHE_FLAGS], 'an export name has 1 to 63', 'host:port/name'],
+    [['o:1/a/b', '/m', ...CACHE_FLAGS], 'an export name has 1 to 64', 'host:port/name'],
     [[':1/a', '/m', ...CACHE_FLAGS], 'the origin has no host', 'host:port/name'],
     [['o:1/e', '/', ...CACHE_FLAGS], 'the root directory cannot be a mount point', '/mnt/data'],
     [['o:1/e', '', ...CACHE_FLAGS], '"" is not a mount point', '/mnt/data'],
