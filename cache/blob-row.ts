@@ -14,11 +14,13 @@ export function newBlob(options: {
   readonly version: VersionId;
   readonly sizeBytes: number;
   readonly blockBytes: number;
+  readonly shard: number;
 }): Blob {
   return {
     version: options.version,
     sizeBytes: options.sizeBytes,
     blockBytes: options.blockBytes,
+    shard: options.shard,
     state: initialBlobState(),
     body: undefined,
     chargedBytes: 0,
@@ -96,6 +98,7 @@ export function rowOf(blob: Blob, usage: Usage | undefined): BlobRow {
     entity_tag: source.entityTag,
     size_bytes: blob.sizeBytes,
     block_bytes: blob.blockBytes,
+    shard: blob.shard,
     state: blob.state.kind === 'complete' && blob.state.durable ? 'complete' : 'filling',
     present: Uint8Array.from(body.present.bits),
     checksums,

@@ -19,6 +19,7 @@ import { blobPath, type CachePaths } from './format.ts';
 import { UNLINK_NOW_BYTES_MAX } from './limits.ts';
 import type { Recorder } from './recorder.ts';
 import type { SpaceLedger } from './reservation.ts';
+import type { Shards } from './shards.ts';
 
 export interface BlobTableOptions {
   readonly paths: CachePaths;
@@ -28,6 +29,7 @@ export interface BlobTableOptions {
   readonly policy: EvictionPolicy;
   readonly recorder: Recorder;
   readonly blockBytes: number;
+  readonly shards: Shards;
   readonly logger: Logger;
   readonly onFailure: (error: unknown) => void;
 }
@@ -93,7 +95,8 @@ export class BlobTable {
       );
       void this.remove(known);
     }
-    const blob = newBlob({ version, sizeBytes, blockBytes: this.#options.blockBytes });
+    const { blockBytes, shards } = this.#options;
+    const blob = newBlob({ version, sizeBytes, blockBytes, shard: shards.take() });
     blob.body = newBody(opened, new BlockGeometry(sizeBytes, blob.blockBytes));
     this.#blobs.set(version, blob);
     if (sizeBytes === 0) this.#filled(blob);
@@ -120,7 +123,7 @@ export class BlobTable {
     invariant(body !== undefined, 'a blob in use has its body');
     if (body.fd !== undefined) return body.fd;
     invariant(blob.state.kind !== 'evicting', 'a removed file is not opened again');
-    const path = blobPath(this.#options.paths, blob.version);
+    const path = blobPath(this.#options.paths, blob);
     const create = body.present.count === 0 && body.charged.count === 0;
     if (create) this.#options.disk.unlink(path);
     body.fd = this.#options.disk.open(path, { create });
@@ -192,7 +195,7 @@ export class BlobTable {
     policy.remove(blob.version);
     recorder.removed(blob);
     if (blob.pinned) this.#pinnedBytes -= blob.sizeBytes;
-    const path = blobPath(paths, blob.version);
+    const path = blobPath(paths, blob);
     const inUse = blob.body?.fd !== undefined;
     try {
       if (inUse || blob.chargedBytes <= UNLINK_NOW_BYTES_MAX) {

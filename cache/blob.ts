@@ -97,6 +97,8 @@ export interface Blob {
   readonly version: VersionId;
   readonly sizeBytes: number;
   readonly blockBytes: number;
+  /** Folder of its file. */
+  readonly shard: number;
   state: BlobState;
   body: BlobBody | undefined;
   /** Bytes of disk that it may take now. */

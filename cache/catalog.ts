@@ -21,6 +21,7 @@ const SCHEMA = `
     entity_tag TEXT NOT NULL,
     size_bytes INTEGER NOT NULL,
     block_bytes INTEGER NOT NULL,
+    shard INTEGER NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('filling', 'complete')),
     present BLOB NOT NULL,
     checksums BLOB NOT NULL,
@@ -54,6 +55,7 @@ export interface BlobRow extends UsageRow {
   readonly entity_tag: string;
   readonly size_bytes: number;
   readonly block_bytes: number;
+  readonly shard: number;
   readonly state: 'filling' | 'complete';
   /** One bit a block, lowest first. */
   readonly present: Uint8Array;
@@ -64,7 +66,8 @@ export interface BlobRow extends UsageRow {
 }
 
 /** What is kept in memory of every blob. */
-export type LeanRow = UsageRow & Pick<BlobRow, 'version' | 'size_bytes' | 'block_bytes' | 'state' | 'pinned'>;
+export type LeanRow = UsageRow &
+  Pick<BlobRow, 'version' | 'size_bytes' | 'block_bytes' | 'shard' | 'state' | 'pinned'>;
 export type ListRow = LeanRow & Pick<BlobRow, 'export_name' | 'path' | 'present'>;
 
 export interface CatalogChanges {
@@ -78,7 +81,7 @@ export interface CatalogChanges {
 
 const COLUMNS = [
   ...['version', 'export_name', 'inode', 'path', 'object_key', 'object_version', 'entity_tag'],
-  ...['size_bytes', 'block_bytes', 'state', 'present', 'checksums', 'pinned', 'admission'],
+  ...['size_bytes', 'block_bytes', 'shard', 'state', 'present', 'checksums', 'pinned', 'admission'],
   ...['uses', 'gaps', 'gap_bytes', 'used_at_bytes'],
 ] as const;
 
@@ -112,7 +115,7 @@ export class Catalog {
       'INSERT INTO setting (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value',
     );
     this.#list = db.prepare(
-      `SELECT version, export_name, path, size_bytes, block_bytes, state, present, pinned,
+      `SELECT version, export_name, path, size_bytes, block_bytes, shard, state, present, pinned,
               uses, gaps, gap_bytes, used_at_bytes
        FROM blob WHERE substr(path, 1, length(@prefix)) = @prefix ORDER BY path, version`,
     );
@@ -125,7 +128,7 @@ export class Catalog {
   lean(): IterableIterator<LeanRow> {
     return this.#database
       .prepare<[], LeanRow>(
-        `SELECT version, size_bytes, block_bytes, state, pinned, uses, gaps, gap_bytes, used_at_bytes
+        `SELECT version, size_bytes, block_bytes, shard, state, pinned, uses, gaps, gap_bytes, used_at_bytes
          FROM blob ORDER BY used_at_bytes`,
       )
       .iterate();

@@ -38,6 +38,7 @@ import { Recorder } from './recorder.ts';
 import { recover } from './recovery.ts';
 import { SpaceLedger } from './reservation.ts';
 import { Scrub } from './scrub.ts';
+import { Shards } from './shards.ts';
 import { Space } from './space.ts';
 import { Verifier } from './verification.ts';
 
@@ -98,6 +99,7 @@ class NvmeCache implements BlockCache {
   readonly #recorder: Recorder;
   readonly #parts: CacheParts;
   readonly #scrub: Scrub;
+  readonly #shards: Shards;
   #closed: Promise<void> | undefined;
 
   constructor(
@@ -128,6 +130,7 @@ class NvmeCache implements BlockCache {
       },
     }));
     const { blockBytes } = options;
+    const shards = (this.#shards = new Shards({ disk, paths }));
     const table = new BlobTable({
       paths,
       disk,
@@ -136,6 +139,7 @@ class NvmeCache implements BlockCache {
       policy,
       recorder,
       blockBytes,
+      shards,
       logger,
       onFailure,
     });
@@ -156,7 +160,14 @@ class NvmeCache implements BlockCache {
     const { disk, logger } = this.#options;
     const paths = cachePaths(this.#options.directory);
     const { table, space } = this.#parts;
-    const report = recover({ paths, disk, catalog: this.#catalog, table, policy: this.#policy, logger });
+    const report = recover({
+      paths,
+      disk,
+      catalog: this.#catalog,
+      table,
+      policy: this.#policy,
+      shards: this.#shards,
+    });
     logger.info({ directory: this.#options.directory, ...report }, 'cache opened');
     await space.relieve();
     this.#publish();

@@ -158,7 +158,7 @@ export class Recorder {
     const { disk, paths } = this.#options;
     const before = blob.state;
     try {
-      await disk.datasync(blobPath(paths, blob.version));
+      await disk.datasync(blobPath(paths, blob));
     } catch (error) {
       // Evicted meanwhile: its file has no name any more.
       if (blob.state.kind !== 'evicting') this.#options.onUnsynced(blob, error);

@@ -6,15 +6,15 @@
  * blob in the table has its file, and each file its blob.
  */
 import type { VersionId } from '../lib/base/brand.ts';
-import type { Logger } from '../lib/telemetry/log.ts';
 import { initialBlobState, nextBlobState } from './blob.ts';
 import { newBlob, usageOfRow } from './blob-row.ts';
 import type { BlobTable } from './blob-table.ts';
 import { BlockGeometry } from './block-map.ts';
 import type { Catalog, LeanRow } from './catalog.ts';
 import type { Disk } from './disk.ts';
+import type { Shards } from './shards.ts';
 import type { EvictionPolicy } from './eviction-policy.ts';
-import { blobPath, type CachePaths, shardNames } from './format.ts';
+import { blobPath, type CachePaths, shardPath, SHARDS } from './format.ts';
 
 export interface RecoveryReport {
   readonly blobs: number;
@@ -29,54 +29,47 @@ export function recover(options: {
   readonly catalog: Catalog;
   readonly table: BlobTable;
   readonly policy: EvictionPolicy;
-  readonly logger: Logger;
+  readonly shards: Shards;
 }): RecoveryReport {
   const { paths, disk, catalog, table, policy } = options;
   const files = new Set<string>();
-  let removedFiles = removeFiles(disk, paths.trash);
-  for (const shard of shardNames()) {
-    for (const { name, isFile } of disk.list(`${paths.blobs}/${shard}`) ?? []) {
-      if (isFile && name.startsWith(shard)) files.add(name);
-      else if (isFile) removedFiles += removeFile(disk, `${paths.blobs}/${shard}/${name}`);
-    }
+  for (const directory of [paths.trash, ...everyShard(paths)]) {
+    for (const { name, isFile } of disk.list(directory) ?? []) if (isFile) files.add(`${directory}/${name}`);
   }
   const dropped: string[] = [];
   for (const row of catalog.lean()) {
-    if (!files.delete(row.version)) {
+    if (!files.delete(blobPath(paths, { shard: row.shard, version: row.version as VersionId }))) {
       dropped.push(row.version);
       continue;
     }
     adopt(row, options);
+    options.shards.adopt(row.shard);
     policy.restore(row.version, usageOfRow(row));
   }
-  for (const name of files) removedFiles += removeFile(disk, blobPath(paths, name as VersionId));
+  for (const path of files) disk.unlink(path);
   catalog.commit({ upserts: [], durable: [], usages: [], removals: dropped, settings: {} });
-  return { blobs: table.size, completeBlobs: table.completeBlobs, removedFiles, droppedRows: dropped.length };
+  return {
+    blobs: table.size,
+    completeBlobs: table.completeBlobs,
+    removedFiles: files.size,
+    droppedRows: dropped.length,
+  };
 }
 
 function adopt(row: LeanRow, options: { paths: CachePaths; disk: Disk; table: BlobTable }): void {
   const version = row.version as VersionId;
-  const blob = newBlob({ version, sizeBytes: row.size_bytes, blockBytes: row.block_bytes });
+  const blob = newBlob({ version, sizeBytes: row.size_bytes, blockBytes: row.block_bytes, shard: row.shard });
   blob.recorded = true;
   blob.pinned = row.pinned === 1;
   if (row.state === 'complete') {
     blob.chargedBytes = new BlockGeometry(row.size_bytes, row.block_bytes).chargeAll();
     blob.state = nextBlobState(initialBlobState(), 'restored');
   } else {
-    blob.chargedBytes = options.disk.allocatedBytes(blobPath(options.paths, version));
+    blob.chargedBytes = options.disk.allocatedBytes(blobPath(options.paths, blob));
   }
   options.table.adopt(blob);
 }
 
-function removeFiles(disk: Disk, directory: string): number {
-  let removed = 0;
-  for (const { name, isFile } of disk.list(directory) ?? []) {
-    if (isFile) removed += removeFile(disk, `${directory}/${name}`);
-  }
-  return removed;
-}
-
-function removeFile(disk: Disk, path: string): number {
-  disk.unlink(path);
-  return 1;
+function everyShard(paths: CachePaths): string[] {
+  return Array.from({ length: SHARDS }, (_, shard) => shardPath(paths, shard));
 }
