@@ -4,6 +4,7 @@ import path from 'node:path';
 import t from 'tap';
 import { MIB } from '../../lib/base/limits.ts';
 import { seededPrng } from '../../lib/base/prng.ts';
+import { Errno } from '../../lib/fuse/errno.ts';
 import { needs, unmet } from '../support/requirements.ts';
 import { System } from '../support/system.ts';
 import { randomBytes, sha256 } from '../support/tree.ts';
@@ -63,7 +64,7 @@ t.test(
         failure = error as NodeJS.ErrnoException;
       }
     }
-    t.equal(failure?.code, 'ESTALE');
+    t.equal(failure?.errno, -Errno.ESTALE);
     t.equal(
       sha256(await fs.promises.readFile(path.join(mountpoint, 'file'))),
       sha256(after),

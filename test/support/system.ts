@@ -131,7 +131,8 @@ export class System {
   ): Promise<MountedSystem> {
     const name = options.name ?? 'a';
     const mountpoint = path.join(this.directory, `mnt-${name}`);
-    fs.mkdirSync(mountpoint, { recursive: true });
+    // A dead mount of an earlier call may still be there, and answers nothing.
+    if (!this.#mountpoints.has(mountpoint)) fs.mkdirSync(mountpoint);
     this.#mountpoints.add(mountpoint);
     const cache = options.cacheDirectory ?? path.join(this.directory, `cache-${name}`);
     const ran = await this.cli([
