@@ -7,6 +7,7 @@ import {
   CompleteMultipartUploadCommand,
   CreateMultipartUploadCommand,
   HeadObjectCommand,
+  ListPartsCommand,
   type S3Client,
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
@@ -23,7 +24,7 @@ import {
 } from './object-store.ts';
 import { s3FailureOf } from './s3-errors.ts';
 import { entityTagOf, headOf, s3Conditions, versionOf } from './s3-objects.ts';
-import { type S3Caller } from './s3-retry.ts';
+import { type Attempt, type S3Caller } from './s3-retry.ts';
 
 /** S3's own limits. */
 export const PART_BYTES_MIN = 5 * 1024 * 1024;
@@ -95,7 +96,6 @@ export class S3Uploads {
     options: (CallOptions & WriteConditions) | undefined,
   ): Promise<Written> {
     const { key, uploadId, parts } = upload;
-    const tags = parts.map(({ entityTag }) => entityTag);
     return this.#call({ what: `complete upload ${key}`, options }, async (attempt) => {
       const { signal } = attempt;
       if (!attempt.maybeDone) await this.#checkConditions(key, { options, signal });
@@ -115,12 +115,7 @@ export class S3Uploads {
         const entityTag = entityTagOf(answer.ETag);
         if (entityTag !== '') return { entityTag, versionId: versionOf(answer.VersionId) };
       } catch (error) {
-        // Some servers refuse a second completion as not found, some as a condition that failed.
-        const { code } = s3FailureOf(error, { what: key, wallMs: 0 }).error;
-        const gone = code === 'not-found' || code === 'precondition-failed';
-        const head = gone && attempt.maybeDone ? await this.#head(key, signal) : undefined;
-        if (!head || head.entityTag !== md5OfParts(tags)) throw error;
-        return { entityTag: head.entityTag, versionId: head.versionId };
+        return await this.#afterFailure(error, { upload, attempt });
       }
       // Ceph's gateway completes without telling the tag.
       const head = await this.#head(key, signal);
@@ -143,6 +138,44 @@ export class S3Uploads {
         if (code !== 'not-found' || !attempt.maybeDone) throw error;
       }
     });
+  }
+
+  /** Tells a completion whose answer was lost from one that failed. Some servers fail with 500 on an upload that is gone. */
+  async #afterFailure(
+    error: unknown,
+    failed: {
+      readonly upload: Upload & { readonly parts: readonly UploadedPart[] };
+      readonly attempt: Attempt;
+    },
+  ): Promise<Written> {
+    const { upload, attempt } = failed;
+    const { code } = s3FailureOf(error, { what: upload.key, wallMs: 0 }).error;
+    const maybeDone =
+      code === 'unavailable'
+        ? await this.#isGone(upload, attempt.signal)
+        : attempt.maybeDone && (code === 'not-found' || code === 'precondition-failed');
+    if (!maybeDone) throw error;
+    const head = await this.#head(upload.key, attempt.signal);
+    if (head && head.entityTag === md5OfParts(upload.parts.map(({ entityTag }) => entityTag))) {
+      return { entityTag: head.entityTag, versionId: head.versionId };
+    }
+    if (code !== 'unavailable') throw error;
+    throw new StoreError('not-found', `${upload.key}: there is no upload ${upload.uploadId}`, {
+      cause: error,
+    });
+  }
+
+  async #isGone(upload: Upload, signal: AbortSignal): Promise<boolean> {
+    const { key, uploadId } = upload;
+    try {
+      await this.#client.send(
+        new ListPartsCommand({ Bucket: this.#bucket, Key: key, UploadId: uploadId, MaxParts: 1 }),
+        { abortSignal: signal },
+      );
+      return false;
+    } catch (error) {
+      return s3FailureOf(error, { what: key, wallMs: 0 }).error.code === 'not-found';
+    }
   }
 
   async #checkConditions(

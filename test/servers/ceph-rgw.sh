@@ -13,11 +13,10 @@ ACT=${1:-up}; STORE=${2:-memstore}; SIZE=${3:-10737418240}
 D=${CEPH_DIR:-${TMPDIR:-/tmp}/perigee-ceph}; PORT=${RGW_PORT:-7480}; MON=${CEPH_MON_PORT:-3300}; MON1=$((MON+1))
 export CEPH_CONF=$D/ceph.conf
 if [ "$ACT" = down ]; then
-  for p in rgw osd.0 mgr.x mon.a; do
-    [ -f "$D/$p.pid" ] || continue
-    q=$(cat "$D/$p.pid"); kill "$q" 2>/dev/null || continue
-    for i in $(seq 30); do kill -0 "$q" 2>/dev/null || break; sleep 0.2; done
-    kill -9 "$q" 2>/dev/null || true
+  # What the daemons wrote is thrown away, so they need not end in order.
+  for f in "$D"/*.pid; do
+    [ -f "$f" ] || continue
+    q=$(cat "$f"); grep -qsF "$D/" "/proc/$q/cmdline" && kill -9 "$q" 2>/dev/null || true
   done
   rm -rf "$D"; exit 0
 fi

@@ -8,11 +8,10 @@
 set -euo pipefail
 ACT=${1:-up}; D=${SWIFT_DIR:-${TMPDIR:-/tmp}/perigee-swift}; PORT=${SWIFT_PORT:-8085}
 if [ "$ACT" = down ]; then
+  # Each server leads a session of its own; what it wrote is thrown away, so it need not end in order.
   for f in "$D"/*.pid; do
     [ -f "$f" ] || continue
-    q=$(cat "$f"); kill "$q" 2>/dev/null || continue
-    for i in $(seq 30); do kill -0 "$q" 2>/dev/null || break; sleep 0.1; done
-    kill -9 "$q" 2>/dev/null || true
+    q=$(cat "$f"); grep -qsF "$D/" "/proc/$q/cmdline" && kill -9 -- "-$q" 2>/dev/null || true
   done
   rm -rf "$D"; exit 0
 fi
@@ -91,8 +90,9 @@ allow_object_versioning = true
 [filter:symlink]
 use = egg:swift#symlink
 CONF
-memcached -u root -l 127.0.0.1 -p $((PORT+4)) -m 64 >"$D/memcached.log" 2>&1 & echo $! > $D/memcached.pid
-for n in account container object; do swift-$n-server $D/etc/$n.conf > $D/$n.log 2>&1 & echo $! > $D/$n.pid; done
-swift-proxy-server $D/etc/proxy.conf > $D/proxy.log 2>&1 & echo $! > $D/proxy.pid
+start(){ setsid "${@:2}" > "$D/$1.log" 2>&1 < /dev/null & echo $! > "$D/$1.pid"; }
+start memcached memcached -u root -l 127.0.0.1 -p $((PORT+4)) -m 64 -P "$D/memcached.pid"
+for n in account container object; do start $n swift-$n-server "$D/etc/$n.conf"; done
+start proxy swift-proxy-server "$D/etc/proxy.conf"
 for i in $(seq 60); do curl -s http://127.0.0.1:$PORT/healthcheck | grep -q OK && exit 0; sleep 0.5; done
 echo 'swift: the proxy did not answer; see its log' >&2; cat "$D/proxy.log" >&2; exit 1
