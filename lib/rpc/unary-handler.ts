@@ -6,7 +6,7 @@
  * only: POST, `application/proto`, no compression; everything else goes to the general handler, and the bytes on the
  * wire are the same.
  */
-import http2 from 'node:http2';
+import type http2 from 'node:http2';
 import {
   create,
   type DescMethodUnary,
