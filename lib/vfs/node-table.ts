@@ -28,6 +28,10 @@ export interface Node {
   readonly version: VersionId | undefined;
   /** Of this node's version, as the namespace last told; undefined only for the root before its first answer. */
   attributes: InodeAttributes | undefined;
+  /** The question that `attributes` answers, in the order of questions. */
+  asked: number;
+  /** The kernel was never allowed to remember a name of this node: each walk along a path looks it up again. */
+  isLookedUpEachTime: boolean;
   /** Where it was last looked up; for people only. */
   parent: Node | undefined;
   name: string;
@@ -41,6 +45,15 @@ export interface Node {
   cached: CacheHandle | undefined;
   /** What the kernel was given; the same for all opens while the mode is passthrough. */
   backing: BackingFile | undefined;
+}
+
+/** Where and how a name was found. */
+export interface Entry {
+  readonly parent: Node;
+  readonly name: string;
+  /** When the namespace was asked, in the order of questions; 0 for an answer of unknown age. */
+  readonly asked: number;
+  readonly validForMs: number;
 }
 
 export interface NodeTableOptions {
@@ -76,7 +89,7 @@ export class NodeTable {
   }
 
   /** Finds or makes the node for what a name was found to be, and counts one lookup of it. */
-  enter(attributes: InodeAttributes, at: { readonly parent: Node; readonly name: string }): Node {
+  enter(attributes: InodeAttributes, at: Entry): Node {
     let node = this.#find(attributes);
     if (node === undefined) {
       node = newNode(++this.#lastId as NodeId, {
@@ -86,7 +99,12 @@ export class NodeTable {
       });
       this.#add(node);
     }
-    node.attributes = attributes;
+    // Answers can overtake each other: the question that was asked last wins.
+    if (at.asked >= node.asked) {
+      node.attributes = attributes;
+      node.asked = at.asked;
+    }
+    if (at.validForMs > 0) node.isLookedUpEachTime = false;
     if (node !== this.root) {
       node.parent = at.parent;
       node.name = at.name;
@@ -174,6 +192,8 @@ function newNode(
     kind: of.kind,
     version: of.version,
     attributes: undefined,
+    asked: 0,
+    isLookedUpEachTime: true,
     parent: undefined,
     name: '',
     lookups: 0,

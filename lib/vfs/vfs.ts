@@ -1,9 +1,10 @@
 /**
  * POSIX semantics, read side, over inodes, versions and handles: what a driver calls.
  *
- * - Every lookup and getattr asks the namespace, and passes on for how long the answer may be used.
- * - A file's node stands for one version, so a handle sees one version from open to close whatever others commit. What
- *   fstat shows of it is that version's size and times, with the inode's present owner and permissions.
+ * - Every lookup asks the namespace, and passes on for how long the answer may be used. So does a getattr, unless the
+ *   kernel had to look the file up within the same call, or the call is about an open file.
+ * - A file's node stands for one version, so a handle sees one version from open to close whatever others commit, and
+ *   fstat shows that version.
  * - The version of a handle is the one that the lookup of the same open(2) found. When that one is gone from the object
  *   store before it could be fetched, the origin is told and the open is ESTALE, which makes the kernel walk the path
  *   once more.
@@ -42,7 +43,7 @@ import { extendedAttribute, extendedAttributeNames, type HeldState } from './ext
 import { FileOpener } from './file-opener.ts';
 import { HandleTable } from './handle-table.ts';
 import { decodeName } from './names.ts';
-import { NodeTable, type Node } from './node-table.ts';
+import { NodeTable, type Entry, type Node } from './node-table.ts';
 import { OperationGuard } from './operation-guard.ts';
 import { Reader, type ByteRange } from './reader.ts';
 import { StaleReports } from './stale-reports.ts';
@@ -68,6 +69,13 @@ export interface VfsOptions {
   readonly exportRoot?: InodeNumber;
 }
 
+interface ShownAttributes {
+  readonly attributes: InodeAttributes;
+  readonly validForMs: number;
+  /** No name is left. */
+  readonly gone: boolean;
+}
+
 export interface Vfs extends FileSystemOperations {
   stat(): VfsStat;
   /** Closes what is open, ends what runs in the background. No operation follows. */
@@ -86,6 +94,8 @@ class ReadOnlyVfs implements Vfs {
   readonly #handles = new HandleTable();
   readonly #reader: Reader;
   readonly #opener: FileOpener;
+  /** Orders what the namespace is asked. */
+  #lastAsked = 0;
 
   constructor(options: VfsOptions) {
     const { namespace, clock, logger } = options;
@@ -129,11 +139,12 @@ class ReadOnlyVfs implements Vfs {
       const directory = this.#directory(parent);
       const text = decodeName(name);
       if (text === undefined) return noEntry(0);
+      const asked = ++this.#lastAsked;
       const { attributes, validForMs } = await this.#ask(context, (signal) =>
         this.#options.namespace.lookup(directory.inode, text, { signal }),
       );
       if (attributes === undefined) return noEntry(validForMs);
-      return this.#enter(attributes, { parent: directory, name: text, validForMs });
+      return this.#enter(attributes, { parent: directory, name: text, asked, validForMs });
     });
   }
 
@@ -271,10 +282,14 @@ class ReadOnlyVfs implements Vfs {
   }
 
   /** Of the node's own version, with what belongs to the inode as it is now. */
-  async #attributes(
-    node: Node,
-    context: RequestContext,
-  ): Promise<{ attributes: InodeAttributes; validForMs: number; gone: boolean }> {
+  async #attributes(node: Node, context: RequestContext): Promise<ShownAttributes> {
+    const own = node.attributes;
+    if (own !== undefined && node.kind !== 'directory' && node.isLookedUpEachTime) {
+      // Within a walk along a path the kernel has just looked this up, so the answer is of this very call; without one
+      // it is about an open file, and that shows what its open found. (A directory may be where a walk begins.)
+      return { attributes: own, validForMs: 0, gone: false };
+    }
+    const asked = ++this.#lastAsked;
     let answer: AttributesAnswer;
     try {
       answer = await this.#ask(context, (signal) =>
@@ -284,9 +299,11 @@ class ReadOnlyVfs implements Vfs {
       return { attributes: knownAfter(error, node), validForMs: 0, gone: errnoOf(error) === Errno.ENOENT };
     }
     const { attributes: now, validForMs } = answer;
-    const own = node.attributes;
     if (own === undefined || (now.kind === node.kind && now.source?.version === node.version)) {
-      node.attributes = now;
+      if (asked >= node.asked) {
+        node.attributes = now;
+        node.asked = asked;
+      }
       return { attributes: now, validForMs, gone: false };
     }
     // Superseded: who asks by path has just been told of this version; who has it open stays with it.
@@ -294,10 +311,7 @@ class ReadOnlyVfs implements Vfs {
     return { attributes: { ...own, mode, uid, gid }, validForMs: 0, gone: false };
   }
 
-  #enter(
-    attributes: InodeAttributes,
-    at: { readonly parent: Node; readonly name: string; readonly validForMs: number },
-  ): EntryReply {
+  #enter(attributes: InodeAttributes, at: Entry): EntryReply {
     const { validForMs } = at;
     const node = this.#nodes.enter(attributes, at);
     return { node: node.id, entryValidForMs: validForMs, validForMs, attributes: nodeAttributes(attributes) };
@@ -305,7 +319,7 @@ class ReadOnlyVfs implements Vfs {
 
   #listed(parent: Node, entry: DirectoryEntry): EntryReply {
     // The page may have been listed a while ago, so the kernel must ask before it uses this again.
-    return this.#enter(entry.attributes, { parent, name: entry.name, validForMs: 0 });
+    return this.#enter(entry.attributes, { parent, name: entry.name, asked: 0, validForMs: 0 });
   }
 
   #heldState(node: Node): HeldState {

@@ -33,6 +33,8 @@ export class FakeNamespace implements Namespace {
   readonly gates = new Map<Call, Promise<void>>();
   /** Runs when a version is reported stale: the origin looking again. */
   onStale: (source: VersionSource) => void = () => undefined;
+  /** What lookups and attributes may be used for. */
+  validForMs = 0;
   readonly #root: Entry;
   readonly #inodes = new Map<InodeNumber, Entry>();
   readonly #bytes = new Map<VersionId, Uint8Array>();
@@ -102,12 +104,12 @@ export class FakeNamespace implements Namespace {
 
   async lookup(parent: InodeNumber, name: string, options?: NamespaceOptions): Promise<LookupAnswer> {
     await this.#enter('lookup', options);
-    return { attributes: this.#inode(parent).children.get(name)?.attributes, validForMs: 0 };
+    return { attributes: this.#inode(parent).children.get(name)?.attributes, validForMs: this.validForMs };
   }
 
   async attributes(inode: InodeNumber, options?: NamespaceOptions): Promise<AttributesAnswer> {
     await this.#enter('attributes', options);
-    return { attributes: this.#inode(inode).attributes, validForMs: 0 };
+    return { attributes: this.#inode(inode).attributes, validForMs: this.validForMs };
   }
 
   async list(

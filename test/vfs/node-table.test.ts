@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import type { InodeNumber, NodeId, VersionId } from '../../lib/base/brand.ts';
 import type { InodeAttributes } from '../../lib/namespace/namespace.ts';
-import { NodeTable, pathOf, type Node } from '../../lib/vfs/node-table.ts';
+import { NodeTable, pathOf, type Entry, type Node } from '../../lib/vfs/node-table.ts';
 
 function attributes(inode: number, version: number | undefined): InodeAttributes {
   const id = String(version).padStart(32, '0') as VersionId;
@@ -34,6 +34,8 @@ function attributes(inode: number, version: number | undefined): InodeAttributes
 const newTable = (isOutdated: (node: Node) => boolean = () => false): NodeTable =>
   new NodeTable({ rootInode: 1n as InodeNumber, isOutdated });
 
+const entry = (parent: Node, name: string, asked = 1): Entry => ({ parent, name, asked, validForMs: 0 });
+
 t.test('node table', async (t) => {
   t.test('nodes that live are those with lookups or holds, under any order of operations', async () => {
     const operation = fc.oneof(
@@ -53,7 +55,7 @@ t.test('node table', async (t) => {
         const pick = (n: number) => [...model.values()][n % Math.max(1, model.size)];
         for (const op of operations) {
           if (op.kind === 'enter' && 'inode' in op) {
-            const node = table.enter(attributes(op.inode, op.version), { parent: table.root, name: 'n' });
+            const node = table.enter(attributes(op.inode, op.version), entry(table.root, 'n'));
             const known = model.get(node.id);
             if (known !== undefined && known.node !== node) return false;
             model.set(node.id, { node, lookups: (known?.lookups ?? 0) + 1, holds: known?.holds ?? 0 });
@@ -86,7 +88,7 @@ t.test('node table', async (t) => {
 
   t.test('one node stands for one version of one inode', async (t) => {
     const table = newTable();
-    const at = { parent: table.root, name: 'n' };
+    const at = entry(table.root, 'n');
     const one = table.enter(attributes(2, 1), at);
     t.equal(table.enter(attributes(2, 1), at), one);
     t.not(table.enter(attributes(2, 2), at), one);
@@ -96,7 +98,7 @@ t.test('node table', async (t) => {
 
   t.test('node ids are never used twice', async (t) => {
     const table = newTable();
-    const at = { parent: table.root, name: 'n' };
+    const at = entry(table.root, 'n');
     const ids = new Set<NodeId>();
     for (let i = 0; i < 10; i++) {
       const node = table.enter(attributes(2, 1), at);
@@ -108,7 +110,7 @@ t.test('node table', async (t) => {
 
   t.test('an outdated open node is left to its handles, and an answer does not alternate', async (t) => {
     const table = newTable((node) => node.mode === 'served');
-    const at = { parent: table.root, name: 'n' };
+    const at = entry(table.root, 'n');
     const served = table.enter(attributes(2, 1), at);
     served.mode = 'served';
     const fresh = table.enter(attributes(2, 1), at);
@@ -122,19 +124,31 @@ t.test('node table', async (t) => {
 
   t.test('more lookups given back than taken are told', async (t) => {
     const table = newTable();
-    const node = table.enter(attributes(2, 1), { parent: table.root, name: 'n' });
+    const node = table.enter(attributes(2, 1), entry(table.root, 'n'));
     t.equal(table.forget(node.id, 2n), false);
     t.equal(table.get(node.id), undefined);
     t.equal(table.forget(node.id, 1n), false);
   });
 
+  t.test('of answers that overtake each other the one that was asked for last stays', async (t) => {
+    const table = newTable();
+    const answer = (mode: number): InodeAttributes => ({ ...attributes(2, 1), mode });
+    const node = table.enter(answer(0o400), entry(table.root, 'n', 5));
+    table.enter(answer(0o777), entry(table.root, 'n', 4));
+    t.equal(node.attributes?.mode, 0o400);
+    table.enter(answer(0o777), entry(table.root, 'n', 0));
+    t.equal(node.attributes?.mode, 0o400, 'a listing of unknown age is older than any');
+    table.enter(answer(0o600), entry(table.root, 'n', 6));
+    t.equal(node.attributes?.mode, 0o600);
+  });
+
   t.test('a path is made of the last names, and a ring of moved directories has an end', async (t) => {
     const table = newTable();
-    const a = table.enter(attributes(2, undefined), { parent: table.root, name: 'a' });
-    const b = table.enter(attributes(3, undefined), { parent: a, name: 'b' });
+    const a = table.enter(attributes(2, undefined), entry(table.root, 'a'));
+    const b = table.enter(attributes(3, undefined), entry(a, 'b'));
     t.equal(pathOf(table.root), '');
     t.equal(pathOf(b), 'a/b');
-    table.enter(attributes(2, undefined), { parent: b, name: 'a' });
+    table.enter(attributes(2, undefined), entry(b, 'a'));
     t.ok(pathOf(a).startsWith('b/a') || pathOf(a).endsWith('b/a'));
   });
 });

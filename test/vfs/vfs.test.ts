@@ -75,6 +75,7 @@ t.test('vfs', async (t) => {
     await t.rejects(mount.vfs.access(node, R, as(11, 21)), withErrno(Errno.EACCES));
     await mount.vfs.access(node, R | X, as(0, 0));
     mount.namespace.change('file', { mode: 0o600 });
+    await mount.lookup(ROOT_NODE, 'file');
     await t.rejects(mount.vfs.access(node, X, as(0, 0)), withErrno(Errno.EACCES), 'nobody may execute it');
     await mount.vfs.access(node, 0, as(11, 21));
   });
@@ -154,8 +155,8 @@ t.test('vfs', async (t) => {
     const { handle } = await mount.vfs.openDirectory(ROOT_NODE, mount.context());
     const waits: Promise<unknown>[] = [
       mount.lookup(ROOT_NODE, 'file'),
-      mount.vfs.attributes(node, undefined, mount.context()),
-      mount.vfs.access(node, 4, mount.context()),
+      mount.vfs.attributes(ROOT_NODE, undefined, mount.context()),
+      mount.vfs.access(ROOT_NODE, 4, mount.context()),
       mount.vfs.statistics(mount.context()),
       mount.readSome(handle, 0n, 10),
       mount.openNode(node),
@@ -182,7 +183,7 @@ t.test('vfs', async (t) => {
     const { handle } = await mount.vfs.openDirectory(ROOT_NODE, context);
     const waits: Promise<unknown>[] = [
       mount.vfs.lookup(ROOT_NODE, Buffer.from('file'), context),
-      mount.vfs.attributes(node, undefined, context),
+      mount.vfs.attributes(ROOT_NODE, undefined, context),
       mount.vfs.statistics(context),
       mount.vfs.readDirectory(handle, 0n, () => true, context),
       mount.vfs.open(node, 0, context),
