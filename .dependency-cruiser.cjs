@@ -24,7 +24,7 @@ const contracts = {
   'lib/policy': ['policy'],
   cache: ['block-cache'],
   'lib/tiers': ['tier'],
-  'lib/store': ['object-store'],
+  'lib/store': ['object-store', 'posix-metadata'],
   'lib/origin': ['origin'],
   'lib/vfs': ['vfs-stat'],
   'lib/control': ['control'],
