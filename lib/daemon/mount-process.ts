@@ -20,7 +20,7 @@ async function serve(options: SatelliteOptions): Promise<void> {
     await satellite.ended;
     process.exit(0);
   } catch (error) {
-    const code = error instanceof PerigeeError ? error.code : 'failed';
+    const code = error instanceof PerigeeError ? String(error.code) : 'failed';
     await answer({ ready: false, code, message: describeError(error), hint: hintOf(error) });
     process.exit(1);
   }
