@@ -17,7 +17,7 @@ import type { AccessAdvice } from './access-observer.ts';
 export const STREAMS_MAX = 32;
 /** First window of a stream, in bytes ahead of its reader. */
 export const WINDOW_BYTES_MIN = 8 * MIB;
-/** What the windows of one version share, each having the least at least: hides 20 ms of latency at several GB/s. */
+/** The most that the windows of one version share, each having the least at least: hides 20 ms of latency at several GB/s. */
 export const WINDOW_BYTES_MAX = 128 * MIB;
 /** The window is this many times what the stream has read so far. */
 const WINDOW_GROWTH = 4;
@@ -55,6 +55,8 @@ export interface StreamsEvent {
   readonly kind: 'read';
   readonly offset: number;
   readonly length: number;
+  /** What the windows of this version may take together now, each having the least at least. */
+  readonly windowBytesMax: number;
 }
 
 export interface StreamsStep {
@@ -88,7 +90,8 @@ export function stepStreams(state: StreamsState, event: StreamsEvent, nowMs: num
   };
   const effects: AccessAdvice[] = [];
   if (confirmed) {
-    const target = windowEnd(stream, { sizeBytes, streams: others + 1 });
+    const windowBytesMax = event.windowBytesMax / (others + 1);
+    const target = windowEnd(stream, { sizeBytes, windowBytesMax });
     if (target > stream.aheadOffset) {
       effects.push({ kind: 'fill', offset: stream.aheadOffset, length: target - stream.aheadOffset });
       stream = { ...stream, aheadOffset: target };
@@ -148,8 +151,11 @@ function isActive(stream: Stream, nowMs: number): boolean {
 }
 
 /** Where the window ends now; not beyond what was asked for already unless a whole step is due. */
-function windowEnd(stream: Stream, file: { readonly sizeBytes: number; readonly streams: number }): number {
-  const share = Math.max(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX / file.streams);
+function windowEnd(
+  stream: Stream,
+  file: { readonly sizeBytes: number; readonly windowBytesMax: number },
+): number {
+  const share = Math.max(WINDOW_BYTES_MIN, file.windowBytesMax);
   const windowBytes = Math.min(share, Math.max(WINDOW_BYTES_MIN, WINDOW_GROWTH * stream.readBytes));
   const aligned = Math.ceil((stream.nextOffset + windowBytes) / ALIGN_BYTES) * ALIGN_BYTES;
   if (aligned >= file.sizeBytes) return file.sizeBytes;

@@ -23,7 +23,7 @@ function run(sizeBytes: number, reads: Iterable<Read>, stepMs = 1) {
   const steps: { read: Read; effects: readonly AccessAdvice[] }[] = [];
   for (const read of reads) {
     nowMs += stepMs;
-    const step = stepStreams(state, { kind: 'read', ...read }, nowMs);
+    const step = stepStreams(state, { kind: 'read', ...read, windowBytesMax: WINDOW_BYTES_MAX }, nowMs);
     state = step.state;
     if (state.streams.length > STREAMS_MAX) throw new Error('too many streams');
     for (const effect of step.effects) {

@@ -15,6 +15,23 @@ t.test('stream observer', async (t) => {
     t.match(observer.read(at(1, MIB)), [{ kind: 'fill', offset: 2 * MIB }]);
   });
 
+  t.test('many versions share what may be read ahead', async (t) => {
+    const observer = createStreamObserver({ clock: systemClock });
+    const versions = 32;
+    const ahead = new Map<number, number>();
+    let largest = 0;
+    for (let offset = 0; offset < 128 * MIB; offset += MIB) {
+      for (let n = 1; n <= versions; n++) {
+        for (const advice of observer.read(at(n, offset))) {
+          if (advice.kind === 'fill') ahead.set(n, advice.offset + advice.length);
+        }
+        largest = Math.max(largest, (ahead.get(n) ?? 0) - offset);
+      }
+    }
+    t.equal(ahead.size, versions, 'each has a window');
+    t.ok(largest <= (512 * MIB) / versions + 8 * MIB, `${largest / MIB} MiB`);
+  });
+
   t.test('a closed version is forgotten', async (t) => {
     const observer = createStreamObserver({ clock: systemClock });
     observer.read(at(1, 0));

@@ -78,7 +78,7 @@ t.test('reader', async (t) => {
   t.test('bounds what is under way in the whole mount', async (t) => {
     const mount = new FakeMount({ wholeOnOpenBytes: 0, blockBytes: 4 * MIB });
     mount.cache.holdFetches();
-    for (let n = 0; n < 12; n++) {
+    for (let n = 0; n < 24; n++) {
       const { source } = mount.namespace.put(`huge${n}`, 'x');
       mount.namespace.change(`huge${n}`, {
         sizeBytes: GIB,
@@ -87,7 +87,7 @@ t.test('reader', async (t) => {
       startReads(mount, await mount.open(`huge${n}`), megabytes(0, 40));
     }
     const bytes = readaheads(mount).reduce((sum, { length }) => sum + length, 0);
-    t.ok(bytes > 256 * MIB && bytes <= 512 * MIB, `${bytes / MIB} MiB`);
+    t.ok(bytes > 512 * MIB && bytes <= 1024 * MIB, `${bytes / MIB} MiB`);
     const { values } = await mount.metrics.limitReached.get();
     t.match(values, [{ labels: { limit: 'readahead_bytes' } }], 'and counts what it left out');
     mount.vfs.close();
