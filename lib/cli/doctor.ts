@@ -1,6 +1,7 @@
 /** `perigee doctor`: checks what a mount needs; each finding with what to do. Failed if there is a failure among them. */
 import { type Command } from 'commander';
 import path from 'node:path';
+import { UsageError } from '../base/errors.ts';
 import { exportNameSchema, storeUrlSchema } from '../config/names.ts';
 import { type Settings, setting } from '../config/settings.ts';
 import {
@@ -45,7 +46,7 @@ const doctorSettings = {
     fallback: { value: undefined },
   }),
   'keys-max': setting({
-    schema: wholeNumberSchema({ min: 0, max: KEYS_MAX_MOST }),
+    schema: wholeNumberSchema({ min: 1, max: KEYS_MAX_MOST }),
     description: 'keys to look through for names that cannot be files',
     placeholder: 'count',
     fallback: { value: KEYS_MAX_DEFAULT, text: String(KEYS_MAX_DEFAULT) },
@@ -72,6 +73,9 @@ export function doctorCommand(context: CommandContext): Command {
   return addSettings(command, doctorSettings).action(
     act(context, async (flags: Flags) => {
       const values = resolveFlags(doctorSettings, flags, context);
+      if (values.export !== undefined && values.origin === undefined) {
+        throw new UsageError('--export needs an origin to ask', { hint: 'add --origin host:port' });
+      }
       const findings: Finding[] = [];
       for await (const finding of runtime.doctor({
         origin: values.origin === undefined ? undefined : formatEndpoint(values.origin),

@@ -56,6 +56,8 @@ t.test('doctor refuses wrong values', async (t) => {
     [['--origin', 'host:0'], 'has port 0'],
     [['--export', 'a/b'], '--export: "a/b" is refused: an export name has'],
     [['--store', 'gs://b'], '--store: "gs://b" is refused: "gs://b" is of the unknown kind gs'],
+    [['--export', 'a'], '--export needs an origin to ask'],
+    [['--keys-max', '0'], '--keys-max: "0" is not a whole number from 1'],
     [['--keys-max', '-1'], '--keys-max: "-1" is not a whole number'],
   ];
   for (const [words, error] of cases) {
