@@ -28,7 +28,9 @@ export function tableText(rows: readonly (readonly string[])[]): string[] {
 
 /** A name in one line: control characters are written as in JSON, so that no name can drive the terminal. */
 export function nameText(name: string): string {
-  return /[\u0000-\u001f\u007f-\u009f]/.test(name)
-    ? JSON.stringify(name).replaceAll('\u007f', '\\u007f')
-    : name;
+  if (!/[\u0000-\u001f\u007f-\u009f]/.test(name)) return name;
+  return JSON.stringify(name).replaceAll(
+    /[\u007f-\u009f]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 }
