@@ -2,8 +2,8 @@
  * Calls of a satellite or a tool to one origin.
  *
  * Guarantees: each call ends within its deadline, with an `RpcError` or the reason of the caller's signal. One HTTP/2
- * connection carries all calls; it is opened at the first call, kept alive by pings so that a peer that vanished is
- * found while nothing is asked, and opened again by the first call after it broke. A call is never repeated here.
+ * connection carries all calls; it is opened at the first call, watched by pings while calls are open, verified by one
+ * before the first call after a pause, and opened again by the first call after it broke. A call is never repeated here.
  */
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
 import { createClient } from '@connectrpc/connect';
@@ -18,7 +18,7 @@ import { callUnary } from './unary-call.ts';
 const RESPONSE_BYTES_MAX = 32 * 1024 * 1024;
 const PING_INTERVAL_MS = 5_000;
 const PING_TIMEOUT_MS = 5_000;
-/** Pings keep the connection; this only has to be longer than any pause of a job. */
+/** Longer than any pause of a job: a new connection costs more than an idle one. */
 const IDLE_TIMEOUT_MS = 24 * 60 * 60_000;
 
 export type OriginClient = ReturnType<typeof createOriginClient>;
@@ -34,7 +34,8 @@ export function createOriginClient(options: {
   const sessionManager = new Http2SessionManager(baseUrl, {
     pingIntervalMs: PING_INTERVAL_MS,
     pingTimeoutMs: PING_TIMEOUT_MS,
-    pingIdleConnection: true,
+    // With pings on an idle connection, connect-node 2.2.0 pings one that was destroyed and throws out of a timer.
+    pingIdleConnection: false,
     idleConnectionTimeoutMs: IDLE_TIMEOUT_MS,
   });
   const transport = createConnectTransport({

@@ -40,6 +40,7 @@ export interface Fixture {
   readonly namespace: Namespace;
   readonly address: string;
   readonly dataDirectory: string;
+  end(): Promise<void>;
   /** Ends the origin and starts it again on the same data directory; `namespace` is then another one. */
   restart(): Promise<Fixture>;
 }
@@ -69,6 +70,7 @@ export async function startFixture(
     namespace,
     address: origin.address,
     dataDirectory,
+    end,
     async restart() {
       await end();
       return startFixture(t, { store, dataDirectory, url });

@@ -2,6 +2,7 @@
 import http from 'node:http';
 import http2 from 'node:http2';
 import net, { type AddressInfo } from 'node:net';
+import { mock } from 'node:test';
 import { createClient } from '@connectrpc/connect';
 import { connectNodeAdapter, createConnectTransport } from '@connectrpc/connect-node';
 import t, { type Test } from 'tap';
@@ -231,6 +232,53 @@ t.test('client goes on after the server came back', async (t) => {
   t.equal((await client.lookup(REQUEST)).inode?.inode, 2n);
   client.close();
   await t.rejects(client.lookup(REQUEST), { code: 'unavailable' });
+});
+
+t.test('connection that broke under calls leaves nothing behind', async (t) => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => mock.timers.reset());
+  const sockets = new Set<net.Socket>();
+  let asked = 0;
+  let allAsked = (): void => undefined;
+  const areAsked = new Promise<void>((resolve) => (allAsked = resolve));
+  const { address } = await serve(t, async () => {
+    if (++asked === 20) allAsked();
+    return new Promise(() => undefined);
+  });
+  const [host = '', port = ''] = address.split(':');
+  const between = net.createServer((socket) => {
+    const onward = net.connect(Number(port), host);
+    socket.pipe(onward).pipe(socket);
+    for (const end of [socket, onward]) sockets.add(end.on('error', () => undefined));
+  });
+  await new Promise<void>((resolve) => between.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => between.close());
+  const client = connect(t, `127.0.0.1:${(between.address() as AddressInfo).port}`);
+  const calls = Array.from({ length: 20 }, () => client.lookup(REQUEST));
+  for (const call of calls) call.catch(() => undefined);
+  await areAsked;
+  for (const socket of sockets) socket.destroy();
+  for (const call of calls) await t.rejects(call, { code: 'unavailable' });
+  // A timer left on the dead connection would throw here, and in production where nobody can catch it.
+  t.doesNotThrow(() => mock.timers.tick(60_000));
+});
+
+t.test('client that closes under calls leaves nothing behind', async (t) => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => mock.timers.reset());
+  let asked = (): void => undefined;
+  const isAsked = new Promise<void>((resolve) => (asked = resolve));
+  const { address } = await serve(t, async () => {
+    asked();
+    return new Promise(() => undefined);
+  });
+  const client = connect(t, address);
+  const call = client.lookup(REQUEST);
+  call.catch(() => undefined);
+  await isAsked;
+  client.close();
+  await t.rejects(call, { code: 'unavailable' });
+  t.doesNotThrow(() => mock.timers.tick(60_000));
 });
 
 t.test('server that closes ends the calls under way', async (t) => {
