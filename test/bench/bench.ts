@@ -1,0 +1,48 @@
+/** `npm run bench -- read | eviction`: how fast it is, against what one would use instead, on this machine. */
+import { Command, InvalidArgumentError } from 'commander';
+import { READ_MEASURES, runReadBench } from './read/read-bench.ts';
+
+const names = READ_MEASURES.map(({ name }) => name);
+
+function positiveInteger(text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 1)
+    throw new InvalidArgumentError('a number from 1 on is expected');
+  return value;
+}
+
+function measureName(text: string, previous: readonly string[] | undefined): readonly string[] {
+  if (!names.includes(text)) throw new InvalidArgumentError(`one of ${names.join(', ')} is expected`);
+  return [...(previous ?? []), text];
+}
+
+interface ReadFlags {
+  readonly only?: readonly string[];
+  readonly runs: number;
+  readonly quick?: true;
+  readonly json?: true;
+  readonly dir?: string;
+}
+
+const program = new Command('bench').description('Benchmarks of Perigee, as root on Linux.');
+
+program
+  .command('read')
+  .description('reading, warm and cold, against native files, the bare SDK, rclone and s3fs')
+  .option('--only <measure>', `may be repeated: ${names.join(', ')}`, measureName)
+  .option('--runs <count>', 'runs of each side; the median counts', positiveInteger, 3)
+  .option('--quick', 'small sizes: does everything work?')
+  .option('--dir <directory>', 'on the disk to be measured; default: the temporary directory')
+  .option('--json', 'print JSON')
+  .action(async (flags: ReadFlags) => {
+    const isMet = await runReadBench({
+      only: flags.only,
+      runs: flags.runs,
+      quick: flags.quick === true,
+      json: flags.json === true,
+      dir: flags.dir,
+    });
+    if (!isMet) process.exitCode = 1;
+  });
+
+await program.parseAsync();
