@@ -13,6 +13,8 @@ import { type CallOptions, StoreError } from './object-store.ts';
 import { type S3Failure, s3FailureOf } from './s3-errors.ts';
 
 export const ATTEMPTS_MAX = 8;
+/** A refused clock is corrected by the SDK when one of its own requests meets it, so the second one counts. */
+const RESIGNED_MAX = 2;
 const BACKOFF_MS = { soon: { first: 50, max: 2000 }, slowly: { first: 250, max: 8000 } } as const;
 /** To the first byte of an answer, besides the time that a request's own bytes take. */
 const ATTEMPT_MS = 15_000;
@@ -57,7 +59,8 @@ export async function withRetries<T>(
       failure = s3FailureOf(error, { what, wallMs: clock.wallMs() });
     }
     const { error, retry } = failure;
-    if (retry === 'never' || number + 1 >= ATTEMPTS_MAX || (retry === 'resigned' && number > 0)) throw error;
+    if (retry === 'never' || number + 1 >= ATTEMPTS_MAX || (retry === 'resigned' && number >= RESIGNED_MAX))
+      throw error;
     const delayMs = delayOf(failure, { number, prng });
     if (clock.nowMs() + delayMs >= scope.deadlineAtMs) throw error;
     maybeDone ||= error.code === 'unavailable' || error.code === 'timeout' || error.code === 'corrupt';

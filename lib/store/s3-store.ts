@@ -38,6 +38,7 @@ import {
 } from './object-store.ts';
 import { S3Copier } from './s3-copier.ts';
 import { createS3Client } from './s3-client.ts';
+import { S3DirectRead } from './s3-direct-read.ts';
 import { s3FailureOf } from './s3-errors.ts';
 import { listPageOf } from './s3-listing.ts';
 import {
@@ -77,6 +78,7 @@ export class S3Store implements ObjectStore {
   readonly #prefix: string;
   readonly #clock: Clock;
   readonly #prng: Prng;
+  readonly #direct: S3DirectRead;
   readonly #uploads: S3Uploads;
   readonly #copier: S3Copier;
   readonly #closing = new AbortController();
@@ -89,6 +91,7 @@ export class S3Store implements ObjectStore {
     this.#clock = options.clock;
     this.#prng = options.prng;
     this.#client = createS3Client(location);
+    this.#direct = new S3DirectRead(this.#client, options.clock);
     const parts = { client: this.#client, bucket: this.#bucket, call: this.#call.bind(this) };
     this.#uploads = new S3Uploads(parts);
     this.#copier = new S3Copier({
@@ -99,18 +102,24 @@ export class S3Store implements ObjectStore {
   }
 
   head(key: string, options?: CallOptions & { readonly versionId?: string }): Promise<ObjectHead> {
-    return this.#call({ what: `head ${key}`, options }, async ({ signal }) => {
-      const versionId = options?.versionId;
-      const answer = await this.#client.send(
-        new HeadObjectCommand({
-          Bucket: this.#bucket,
-          Key: s3Key(this.#prefix, key),
-          ...(versionId === undefined ? {} : { VersionId: versionId }),
-        }),
-        { abortSignal: signal },
-      );
+    const versionId = options?.versionId;
+    const version = versionId === undefined ? {} : { versionId };
+    return this.#call({ what: `head ${key}`, options }, async (attempt) => {
+      const full = s3Key(this.#prefix, key);
+      const { signal } = attempt;
+      const answer = this.#direct.canServe(attempt)
+        ? await this.#direct.read(full, { ...version, method: 'HEAD', signal })
+        : await this.#client.send(
+            new HeadObjectCommand({
+              Bucket: this.#bucket,
+              Key: full,
+              ...(versionId === undefined ? {} : { VersionId: versionId }),
+            }),
+            { abortSignal: signal },
+          );
+      if ('Body' in answer) answer.Body.resume();
       const head = headOf(key, answer);
-      expectVersion({ key, ...(versionId === undefined ? {} : { versionId }) }, head);
+      expectVersion({ key, ...version }, head);
       return head;
     });
   }
@@ -118,18 +127,23 @@ export class S3Store implements ObjectStore {
   get(request: GetRequest, options?: CallOptions): Promise<GetResult> {
     const { key, range, ifMatch, versionId } = request;
     const what = `get ${key}`;
-    return this.#call({ what, options }, async ({ signal }) => {
+    return this.#call({ what, options }, async (attempt) => {
       checkRange(request);
-      const answer = await this.#client.send(
-        new GetObjectCommand({
-          Bucket: this.#bucket,
-          Key: s3Key(this.#prefix, key),
-          ...(range ? { Range: `bytes=${range.offset}-${range.offset + range.length - 1}` } : {}),
-          ...(ifMatch === undefined ? {} : { IfMatch: `"${ifMatch}"` }),
-          ...(versionId === undefined ? {} : { VersionId: versionId }),
-        }),
-        { abortSignal: signal },
-      );
+      const full = s3Key(this.#prefix, key);
+      const { signal } = attempt;
+      const answer =
+        this.#direct.canServe(attempt) && range
+          ? await this.#direct.read(full, { ...request, method: 'GET', signal })
+          : await this.#client.send(
+              new GetObjectCommand({
+                Bucket: this.#bucket,
+                Key: full,
+                ...(range ? { Range: `bytes=${range.offset}-${range.offset + range.length - 1}` } : {}),
+                ...(ifMatch === undefined ? {} : { IfMatch: `"${ifMatch}"` }),
+                ...(versionId === undefined ? {} : { VersionId: versionId }),
+              }),
+              { abortSignal: signal },
+            );
       return this.#guarded(request, { answer, options, what });
     });
   }
