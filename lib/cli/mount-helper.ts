@@ -9,7 +9,7 @@ import { describeError, hintOf, UsageError } from '../base/errors.ts';
 import { mountSettings } from '../config/mount-settings.ts';
 import { nearMiss } from '../config/near-miss.ts';
 import { type CommandEnvironment } from './environment.ts';
-import { nameText } from './format.ts';
+import { countText, nameText } from './format.ts';
 import { mountOptionsOf } from './mount-options.ts';
 import { type Flags, resolveWithFile } from './options.ts';
 
@@ -80,7 +80,7 @@ function parseWords(words: readonly string[]): HelperWords {
   }
   const [source, mountpoint, ...more] = names;
   if (source === undefined || mountpoint === undefined || more.length > 0) {
-    throw usage(`expected a source and a mount point, got ${names.length} names`);
+    throw usage(`expected a source and a mount point, got ${countText(names.length, 'name')}`);
   }
   const has = (letter: string): boolean => letters.has(letter);
   return { source, mountpoint, options, sloppy: has('s'), fake: has('f'), verbose: has('v') };
