@@ -28,8 +28,6 @@ export const InitFlag = {
   DO_READDIRPLUS: 1n << 13n,
   /** The kernel chooses: only listings whose entries are looked at pay for the attributes. */
   READDIRPLUS_AUTO: 1n << 14n,
-  /** Asynchronous direct reads. Fallback: one by one. */
-  ASYNC_DIO: 1n << 15n,
   /** Lookups and listings of one directory in parallel. Fallback: one by one. */
   PARALLEL_DIROPS: 1n << 18n,
   /** An aborted connection reads as ECONNABORTED, an unmounted one as ENODEV. Fallback: both look unmounted. */
@@ -44,6 +42,7 @@ export const InitFlag = {
 
 /*
  * Left off on purpose:
+ * - ASYNC_DIO: a program that waits in such a read can be neither interrupted nor killed until we answer
  * - AUTO_INVAL_DATA: asks for attributes at every read(2); a node is one version, so its pages never go stale
  * - CACHE_SYMLINKS: the kernel keeps targets without any timeout, beyond every lease
  * - WRITEBACK_CACHE: cannot be combined with passthrough
@@ -56,7 +55,6 @@ const WANTED =
   InitFlag.BIG_WRITES |
   InitFlag.DO_READDIRPLUS |
   InitFlag.READDIRPLUS_AUTO |
-  InitFlag.ASYNC_DIO |
   InitFlag.PARALLEL_DIROPS |
   InitFlag.ABORT_ERROR |
   InitFlag.MAX_PAGES |

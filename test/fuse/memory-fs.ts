@@ -58,7 +58,6 @@ export class MemoryFs implements FileSystemOperations {
   onRead: ((path: string, context: RequestContext) => Promise<Uint8Array> | undefined) | undefined;
   readonly #nodes = new Map<NodeId, MemoryNode>();
   readonly #backing = new Map<NodeId, number>();
-  readonly #directory = mkdtempSync(join(tmpdir(), 'memory-fs-'));
   #nextNode = 1n;
   #nextHandle = 1n;
 
@@ -77,7 +76,6 @@ export class MemoryFs implements FileSystemOperations {
   dispose(): void {
     for (const fd of this.#backing.values()) closeSync(fd);
     this.#backing.clear();
-    rmSync(this.#directory, { recursive: true, force: true });
   }
 
   node(path: string): MemoryNode {
@@ -317,9 +315,12 @@ export class MemoryFs implements FileSystemOperations {
   #backingOf(file: MemoryNode): number {
     const known = this.#backing.get(file.node);
     if (known !== undefined) return known;
-    const path = join(this.#directory, String(file.node));
+    // The open descriptor is all that is needed: nothing is left behind however the process ends.
+    const directory = mkdtempSync(join(tmpdir(), 'memory-fs-'));
+    const path = join(directory, 'blob');
     writeFileSync(path, file.content);
     const fd = openSync(path, 'r');
+    rmSync(directory, { recursive: true });
     this.#backing.set(file.node, fd);
     return fd;
   }

@@ -54,7 +54,7 @@ async function obey(command: MountCommand): Promise<unknown> {
       };
       return;
     case 'refuse-reads':
-      fs.onRead = () => Promise.reject(new ErrnoError(Errno.ESTALE, 'refused'));
+      fs.onRead = () => Promise.reject(new ErrnoError(Errno.ETIMEDOUT, 'refused'));
       return;
     case 'passthrough':
       fs.passthrough = command.on;
@@ -92,9 +92,12 @@ const driver = await mount({
 });
 
 process.on('message', (message: { id: number; command: MountCommand }) => {
+  const answer = (content: object): void => {
+    if (process.connected) process.send?.({ id: message.id, ...content });
+  };
   obey(message.command).then(
-    (value) => process.send?.({ id: message.id, value }),
-    (error: unknown) => process.send?.({ id: message.id, error: String(error) }),
+    (value) => answer({ value }),
+    (error: unknown) => answer({ error: String(error) }),
   );
 });
 process.send?.({ event: 'mounted', mountpoint: driver.mountpoint });
