@@ -60,6 +60,7 @@ export class System {
   #originArgs: readonly string[] = [];
   address = '';
   readonly #mountpoints = new Set<string>();
+  readonly #atEnd: (() => Promise<void>)[] = [];
 
   private constructor(env: NodeJS.ProcessEnv) {
     this.directory = fs.mkdtempSync(path.join(os.tmpdir(), 'perigee-e2e-'));
@@ -161,6 +162,11 @@ export class System {
     };
   }
 
+  /** Called when mounts and origin are gone, before the directory goes. */
+  onEnd(run: () => Promise<void>): void {
+    this.#atEnd.push(run);
+  }
+
   async end(): Promise<void> {
     for (const mountpoint of this.#mountpoints) {
       const status = await this.cli(['status', mountpoint, '--json']);
@@ -169,6 +175,7 @@ export class System {
       if (status.code === 0) await killAndWait((JSON.parse(status.stdout) as { pid: number }).pid);
     }
     await this.stopOrigin('SIGKILL');
+    for (const run of this.#atEnd) await run();
     fs.rmSync(this.directory, { recursive: true, force: true });
   }
 }
