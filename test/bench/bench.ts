@@ -1,5 +1,6 @@
 /** `npm run bench -- read | eviction`: how fast it is, against what one would use instead, on this machine. */
 import { Command, InvalidArgumentError } from 'commander';
+import { runEvictionBench } from './eviction.ts';
 import { READ_MEASURES, runReadBench } from './read/read-bench.ts';
 
 const names = READ_MEASURES.map(({ name }) => name);
@@ -43,6 +44,15 @@ program
       dir: flags.dir,
     });
     if (!isMet) process.exitCode = 1;
+  });
+
+program
+  .command('eviction')
+  .description(
+    'shares of hits of the eviction policy, of LRU and of the offline optimum, on synthetic traces',
+  )
+  .action(async () => {
+    await runEvictionBench();
   });
 
 await program.parseAsync();

@@ -206,10 +206,11 @@ function mounterOf(peer: Peer, stage: Stage): Mounter {
       const args = peer.args({ mountpoint, cache, endpoint });
       const shown = args
         .join(' ')
-        .replaceAll(mountpoint, 'M')
         .replaceAll(cache, 'D')
-        .replaceAll(endpoint, 'E');
-      stage.commands.add(`${peer.command} ${shown.replaceAll(stage.directory, 'W')}`);
+        .replaceAll(`${mountpoint} `, 'M ')
+        .replaceAll(endpoint, 'E')
+        .replaceAll(`${stage.directory}/`, '');
+      stage.commands.add(`${peer.command} ${shown}`);
       const { end } = stage.start(peer.command, args, {
         env: { ...peer.env, RCLONE_CONFIG_BENCH_ENDPOINT: endpoint },
       });
