@@ -25,7 +25,6 @@ type S3Got = Pick<
 > & { readonly Body: Readable };
 
 type Signer = Awaited<ReturnType<S3Client['config']['signer']>>;
-type HttpRequest = Parameters<Signer['sign']>[0];
 
 interface Response {
   readonly statusCode: number;
