@@ -5,7 +5,7 @@
  * system itself (statfs, which no cache answers); one that does not answer in time counts as alive.
  */
 import { resolve } from 'node:path';
-import { sleep, systemClock, type Clock } from '../base/clock.ts';
+import { sleep, type Clock } from '../base/clock.ts';
 import {
   askFileSystem,
   inspectPath,
@@ -31,7 +31,7 @@ const DEAD_MOUNTS_MAX = 16;
  * - `alive-perigee`, `dead-perigee`: a mount of ours, with or without its daemon
  * - `other-mount`: another file system
  */
-export type MountpointState =
+type MountpointState =
   | 'free'
   | 'not-empty'
   | 'missing'
@@ -40,10 +40,6 @@ export type MountpointState =
   | 'alive-perigee'
   | 'dead-perigee'
   | 'other-mount';
-
-export interface MountpointOptions {
-  readonly clock?: Clock;
-}
 
 /** The path as the mount table writes it. @throws FuseError `mountpoint-missing` if its parent is not there. */
 async function canonical(path: string): Promise<string> {
@@ -60,6 +56,12 @@ async function canonical(path: string): Promise<string> {
 /** The mount on top of a path of the mount table's form. */
 export function mountAt(canonicalPath: string): MountRecord | undefined {
   return findMount(parseMountTable(readMountInfo()), canonicalPath);
+}
+
+/** The paths at which file systems of ours are mounted, with or without their daemons. */
+export function listMounts(): string[] {
+  const records = parseMountTable(readMountInfo());
+  return records.filter(({ type }) => type === FILE_SYSTEM_TYPE).map(({ mountpoint }) => mountpoint);
 }
 
 async function isDead(mountpoint: string, clock: Clock): Promise<boolean> {
@@ -91,21 +93,16 @@ async function inspect(mountpoint: string, clock: Clock): Promise<MountpointStat
   }
 }
 
-/** What is at a path. Never throws, and answers in bounded time even if a daemon hangs. */
-export async function inspectMountpoint(
-  path: string,
-  options: MountpointOptions = {},
-): Promise<MountpointState> {
-  try {
-    return await inspect(await canonical(path), options.clock ?? systemClock);
-  } catch (error) {
-    return systemErrorCode((error as Error).cause) === 'ENOTDIR' ? 'not-directory' : 'missing';
-  }
-}
-
-/** Takes a mount off its path at once; what still uses it goes on until it lets go. Nothing mounted there is no error. */
+/**
+ * Takes a mount of ours off its path at once; what still uses it goes on until it lets go. Nothing mounted there is
+ * no error, a file system of somebody else is.
+ */
 export async function detachMount(path: string): Promise<void> {
   const mountpoint = await canonical(path);
+  const mounted = mountAt(mountpoint);
+  if (mounted !== undefined && mounted.type !== FILE_SYSTEM_TYPE) {
+    throw new FuseError('mountpoint-busy', `${mountpoint} is a mount of ${mounted.type}, not of Perigee`);
+  }
   try {
     await new SystemCalls().unmount(mountpoint, UnmountFlag.DETACH | UnmountFlag.NOFOLLOW);
   } catch (error) {
