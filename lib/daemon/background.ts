@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { PerigeeError } from '../base/errors.ts';
+import { PerigeeError, UsageError } from '../base/errors.ts';
 import type { SatelliteOptions } from './satellite.ts';
 
 /** Threads of libuv's pool: reads of /dev/fuse hold two of them for good, disk reads of programs need the rest. */
@@ -58,11 +58,9 @@ export async function startInBackground(options: SatelliteOptions): Promise<{ re
       child.send({ ...options, logFile });
     });
     if (!answer.ready) {
-      throw new DaemonError(
-        answer.code,
-        answer.message,
-        answer.hint === undefined ? {} : { hint: answer.hint },
-      );
+      const details = answer.hint === undefined ? {} : { hint: answer.hint };
+      if (answer.code === 'usage') throw new UsageError(answer.message, details);
+      throw new DaemonError(answer.code, answer.message, details);
     }
     return { pid: child.pid ?? 0 };
   } finally {

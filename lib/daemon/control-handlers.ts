@@ -16,7 +16,7 @@ export function controlHandlers({ cache, status, unmount }: ControlParts): Mount
     async cachePin(path, pinned) {
       const versions = cache.list(below(path));
       if (versions.length === 0) {
-        throw new CacheError('not-cached', `nothing at or below ${path} is in the cache`, {
+        throw new CacheError('not-cached', `nothing at or below /${path} is in the cache`, {
           hint: 'read the file first, then pin it',
         });
       }

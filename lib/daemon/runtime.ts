@@ -2,7 +2,7 @@
 import { systemClock } from '../base/clock.ts';
 import { type OriginOptions, type Runtime, type Running } from '../cli/runtime.ts';
 import { connectControl, listControls } from '../control/control-client.ts';
-import { detachMount } from '../fuse/mountpoint.ts';
+import { detachMount, listMounts } from '../fuse/mountpoint.ts';
 import { startOrigin } from '../origin/origin-server.ts';
 import { startMetricsServer } from '../rpc/metrics-server.ts';
 import { openStore } from '../store/open-store.ts';
@@ -23,11 +23,17 @@ export function createRuntime(): Runtime {
     mountForeground: (options) => startSatellite({ ...options, version }),
     mountBackground: (options) => startInBackground({ ...options, version }),
     up: (options) => up(options, version),
-    mounts: async () => (await listControls()).map(({ mountpoint }) => mountpoint),
+    mounts,
     control: (mountpoint) => connectControl(mountpoint),
     forceUnmount: (mountpoint) => detachMount(mountpoint),
     doctor,
   };
+}
+
+/** Those that answer, and those whose daemon is gone. */
+async function mounts(): Promise<string[]> {
+  const live = (await listControls()).map(({ mountpoint }) => mountpoint);
+  return [...new Set([...live, ...listMounts()])];
 }
 
 async function runOrigin(options: OriginOptions, version: string): Promise<Running> {

@@ -5,7 +5,7 @@
  * system itself (statfs, which no cache answers); one that does not answer in time counts as alive.
  */
 import { resolve } from 'node:path';
-import { sleep, type Clock } from '../base/clock.ts';
+import { sleep, systemClock, type Clock } from '../base/clock.ts';
 import {
   askFileSystem,
   inspectPath,
@@ -31,7 +31,7 @@ const DEAD_MOUNTS_MAX = 16;
  * - `alive-perigee`, `dead-perigee`: a mount of ours, with or without its daemon
  * - `other-mount`: another file system
  */
-type MountpointState =
+export type MountpointState =
   | 'free'
   | 'not-empty'
   | 'missing'
@@ -90,6 +90,18 @@ async function inspect(mountpoint: string, clock: Clock): Promise<MountpointStat
       return 'missing';
     default:
       return 'unreachable';
+  }
+}
+
+/** What is at a path. Never throws, and answers in bounded time even if a daemon hangs. */
+export async function inspectMountpoint(
+  path: string,
+  options: { readonly clock?: Clock } = {},
+): Promise<MountpointState> {
+  try {
+    return await inspect(await canonical(path), options.clock ?? systemClock);
+  } catch (error) {
+    return systemErrorCode((error as Error).cause) === 'ENOTDIR' ? 'not-directory' : 'missing';
   }
 }
 
