@@ -21,6 +21,7 @@ import koffi from 'koffi';
 
 const DEVICE_PATH = '/dev/fuse';
 const MOUNT_INFO_PATH = '/proc/self/mountinfo';
+const CONTROL_PATH = '/sys/fs/fuse/connections';
 const IOCTL_CLONE = 0x8004e500;
 const IOCTL_BACKING_OPEN = 0x4010e501;
 const IOCTL_BACKING_CLOSE = 0x4004e502;
@@ -86,6 +87,26 @@ export class SystemCalls {
         else resolve();
       });
     });
+  }
+
+  /**
+   * Ends a connection whatever still uses it. Where the control file system is not mounted, as in containers, it is
+   * mounted for as long as this takes.
+   * @param minor of the mount's device number.
+   */
+  async abortConnection(minor: number): Promise<void> {
+    const abort = (): void => writeFileSync(`${CONTROL_PATH}/${minor}/abort`, '1\n');
+    try {
+      abort();
+    } catch (error) {
+      if (systemErrorCode(error) !== 'ENOENT') throw error;
+      this.mount({ source: 'fusectl', target: CONTROL_PATH, type: 'fusectl', flags: 0, data: '' });
+      try {
+        abort();
+      } finally {
+        await this.unmount(CONTROL_PATH, UnmountFlag.DETACH);
+      }
+    }
   }
 
   /** Makes a freshly opened device another end of the connection that `session` is an end of. */
@@ -167,11 +188,6 @@ export function readMountInfo(): string {
 /** Sets the readahead of a mount, in KiB. @param device `major:minor` from the mount table. */
 export function writeReadAhead(device: string, kib: number): void {
   writeFileSync(`/sys/class/bdi/${device}/read_ahead_kb`, `${kib}\n`);
-}
-
-/** Ends a connection whatever still uses it. @param minor of the mount's device number. */
-export function abortConnection(minor: number): void {
-  writeFileSync(`/sys/fs/fuse/connections/${minor}/abort`, '1\n');
 }
 
 /** Opens this program's own file, which is the one regular file that is sure to exist. */

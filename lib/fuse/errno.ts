@@ -32,8 +32,6 @@ export const Errno = {
   EDQUOT: 122,
 } as const;
 
-export type ErrnoName = keyof typeof Errno;
-
 /** The name of a number, such as `ENOENT`, or `E<number>`. */
 export function errnoName(errno: number): string {
   for (const [name, value] of Object.entries(Errno)) if (value === errno) return name;

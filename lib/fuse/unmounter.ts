@@ -7,13 +7,13 @@
 import { sleep, type Clock } from '../base/clock.ts';
 import { describeError } from '../base/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
-import { abortConnection, systemErrorCode, UnmountFlag } from './device.ts';
+import { SystemCalls, systemErrorCode, UnmountFlag } from './device.ts';
 import { mountAt } from './mountpoint.ts';
 
 /** How often a busy unmount is tried again. */
 const RETRY_MS = 50;
 /** How long the kernel may take to end a connection whose mount is gone. */
-const END_DEADLINE_MS = 2_000;
+const END_DEADLINE_MS = 1_000;
 
 /** The value, or undefined if it takes longer than the bound. */
 export async function within<T>(value: Promise<T>, boundMs: number, clock: Clock): Promise<T | undefined> {
@@ -62,7 +62,7 @@ export class Unmounter {
       await within(ended, RETRY_MS, clock);
     }
     if ((await within(ended, END_DEADLINE_MS, clock)) !== undefined) return;
-    this.#abort();
+    await this.#abort();
     await within(ended, END_DEADLINE_MS, clock);
   }
 
@@ -84,10 +84,10 @@ export class Unmounter {
     }
   }
 
-  /** Another mount namespace still has the file system. */
-  #abort(): void {
+  /** A bind mount or another mount namespace still has the file system, so its connection goes on. */
+  async #abort(): Promise<void> {
     try {
-      abortConnection(Number(this.device?.split(':')[1]));
+      await new SystemCalls().abortConnection(Number(this.device?.split(':')[1]));
     } catch (error) {
       this.#options.logger.warn({ error: describeError(error) }, 'the connection is still in use elsewhere');
     }

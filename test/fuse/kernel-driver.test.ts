@@ -75,6 +75,32 @@ t.test('kernel mount in use is unmounted lazily after the deadline', { skip }, a
   t.throws(() => closeSync(served), { code: /ENOTCONN|ECONNABORTED/ }, 'close still frees the descriptor');
 });
 
+t.test('kernel mount that is bound elsewhere ends all the same', { skip }, async (t) => {
+  const mount = await startMount(t, { driver: 'kernel' });
+  const elsewhere = mountDirectory(t);
+  const bind = 4096;
+  new SystemCalls().mount({
+    source: mount.mountpoint,
+    target: elsewhere,
+    type: 'none',
+    flags: bind,
+    data: '',
+  });
+  mount.child.send({ id: 1, command: { do: 'unmount', deadlineMs: 1_000 } });
+  await mount.event('ended');
+  t.match(await mount.exited(), { code: 0 });
+  t.throws(() => readdirSync(elsewhere), { code: /ENOTCONN|ECONNABORTED/ });
+});
+
+t.test('kernel mount whose connection is cut is taken off its path', { skip }, async (t) => {
+  const mount = await startMount(t, { driver: 'kernel' });
+  const device = mountOf(mount.mountpoint)?.device.split(':')[1];
+  await new SystemCalls().abortConnection(Number(device));
+  t.match(await mount.event('ended'), { reason: 'aborted', disconnections: 1 });
+  t.match(await mount.exited(), { code: 0 });
+  t.equal(await inspectMountpoint(mount.mountpoint), 'free');
+});
+
 t.test('kernel mount of a killed process is cleaned up by the next mount', { skip }, async (t) => {
   const first = await startMount(t, { driver: 'kernel', validForMs: LONG_MS });
   const { mountpoint } = first;
@@ -111,8 +137,7 @@ t.test('kernel mount refuses places that it cannot have, with a hint', { skip },
   t.equal(await inspectMountpoint(join(files, 'file/child')), 'not-directory');
   t.equal(await inspectMountpoint(join(files, 'full')), 'not-empty');
   t.ok(readdirSync(alive.mountpoint).length > 0, 'the mount that was there lives on');
-  await detachMount(other);
-  await detachMount(other);
+  await t.rejects(detachMount(other), { code: 'mountpoint-busy' }, 'what is not ours stays');
 });
 
 t.test('kernel mount finds its mount point through links', { skip }, async (t) => {

@@ -5,7 +5,7 @@ import { accessSync, constants, existsSync, mkdtempSync, rmdirSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
-import { detachMount } from '../../lib/fuse/mountpoint.ts';
+import { SystemCalls, UnmountFlag } from '../../lib/fuse/device.ts';
 
 export interface MountSettings {
   readonly driver: 'kernel' | 'portable';
@@ -55,7 +55,9 @@ export function noMounts(driver: 'kernel' | 'portable' = 'kernel'): string | fal
 export function mountDirectory(t: Test): string {
   const mountpoint = mkdtempSync(join(tmpdir(), 'perigee-mount-'));
   t.teardown(async () => {
-    for (let mounts = 0; mounts < 4; mounts++) await detachMount(mountpoint).catch(() => undefined);
+    const calls = new SystemCalls();
+    for (let mounts = 0; mounts < 4; mounts++)
+      await calls.unmount(mountpoint, UnmountFlag.DETACH).catch(() => undefined);
     if (existsSync(mountpoint)) rmdirSync(mountpoint);
   });
   return mountpoint;
