@@ -26,7 +26,6 @@ export interface RangeSink {
 
 export interface TransferRange {
   readonly offset: number;
-  readonly length: number;
   readonly sink: RangeSink;
   readonly signal: AbortSignal;
   readonly onProgress: (filledTo: number) => void;
@@ -34,7 +33,6 @@ export interface TransferRange {
 
 export class BodyTransfer {
   readonly #range: TransferRange;
-  readonly #end: number;
   readonly #limits: FetchLimits;
   #takenTo: number;
   #writtenTo: number;
@@ -44,7 +42,6 @@ export class BodyTransfer {
 
   constructor(range: TransferRange, limits: FetchLimits) {
     this.#range = range;
-    this.#end = range.offset + range.length;
     this.#limits = limits;
     this.#takenTo = this.#writtenTo = this.#reportedTo = range.offset;
     this.#pieceBytes = limits.firstPieceBytes;
@@ -62,8 +59,11 @@ export class BodyTransfer {
     this.#range.sink.restart();
   }
 
-  /** Resolves with undefined when the range is written, else with what went wrong; never rejects. */
-  take(body: Readable): Promise<unknown> {
+  /**
+   * Takes one body, which begins at `takenTo` and ends at `bodyEnd`. Resolves with undefined when it is written,
+   * else with what went wrong; never rejects.
+   */
+  take(body: Readable, bodyEnd: number): Promise<unknown> {
     const { signal } = this.#range;
     return new Promise((resolve) => {
       let ended = false;
@@ -89,23 +89,26 @@ export class BodyTransfer {
           end(failure);
         });
       const abort = (): void => end(signal.reason);
-      body.on('data', (piece: Buffer) => step(() => this.#take(piece)));
-      body.on('end', () => endAfterWriting(this.#shortness()));
-      body.on('error', (error) => endAfterWriting(error));
-      body.on('close', () => endAfterWriting(new StoreError('unavailable', 'the body broke off')));
+      body.on('data', (piece: Buffer) => step(() => this.#take(piece, bodyEnd)));
+      const breakOff = (): void =>
+        endAfterWriting(body.errored ?? new StoreError('unavailable', 'the body broke off'));
+      body.on('end', () => endAfterWriting(this.#shortness(bodyEnd)));
+      body.on('error', breakOff);
+      body.on('close', breakOff);
       if (signal.aborted) abort();
+      else if (body.destroyed) breakOff();
       else signal.addEventListener('abort', abort, { once: true });
     });
   }
 
-  #take(piece: Buffer): void {
-    if (this.#takenTo + piece.byteLength > this.#end) {
+  #take(piece: Buffer, bodyEnd: number): void {
+    if (this.#takenTo + piece.byteLength > bodyEnd) {
       throw new StoreError('corrupt', 'the body is longer than the range');
     }
     this.#range.sink.observe(piece);
     this.#takenTo += piece.byteLength;
     this.#waiting.push(piece);
-    if (this.#takenTo === this.#end || this.#takenTo - this.#writtenTo >= this.#pieceBytes) this.#write();
+    if (this.#takenTo === bodyEnd || this.#takenTo - this.#writtenTo >= this.#pieceBytes) this.#write();
   }
 
   #write(): void {
@@ -125,8 +128,8 @@ export class BodyTransfer {
     this.#range.onProgress(this.#writtenTo);
   }
 
-  #shortness(): StoreError | undefined {
-    return this.#takenTo === this.#end
+  #shortness(bodyEnd: number): StoreError | undefined {
+    return this.#takenTo === bodyEnd
       ? undefined
       : new StoreError('corrupt', 'the body is shorter than the range');
   }

@@ -5,6 +5,8 @@ import { KIB, MIB, STORE_DEADLINE_MS } from '../base/limits.ts';
 export interface FetchLimits {
   /** One GET asks for at most this much (but never for less than a block); larger fills are several GETs at once. */
   readonly getBytesMax: number;
+  /** A version that is read from its beginning: so much of it is asked for by a GET of its own. */
+  readonly leadBytes: number;
   /** An object that one GET covers is verified as a whole, up to this size, before anybody sees a byte of it. */
   readonly wholeObjectBytesMax: number;
   /** GETs under way in one worker that somebody waits for. */
@@ -39,6 +41,7 @@ export interface FetchLimits {
 
 export const FETCH_LIMITS: FetchLimits = {
   getBytesMax: 8 * MIB,
+  leadBytes: 1 * MIB,
   wholeObjectBytesMax: 8 * MIB,
   demandGetsPerWorkerMax: 16,
   aheadGetsPerWorkerMax: 8,

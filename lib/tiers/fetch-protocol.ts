@@ -16,6 +16,8 @@ export interface FetchCommand {
   readonly length: number;
   /** Where the bytes go, at their own offsets. Absent: they come back in the answer. */
   readonly sink: { readonly descriptor: number; readonly blockBytes: number } | undefined;
+  /** Somebody waits for the first bytes: this many are fetched by a GET of their own. */
+  readonly leadBytes: number;
   readonly deadlineMs: number;
 }
 

@@ -46,6 +46,7 @@ export function serveFetches(options: FetchServerOptions): void {
           offset,
           length,
           sink: destination.sink,
+          leadBytes: command.leadBytes,
           deadlineMs: command.deadlineMs,
           signal,
           onProgress: (filledTo) => {

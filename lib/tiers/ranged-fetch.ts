@@ -10,6 +10,7 @@
  * object S3 offers no checksum: there the length is checked, and TLS protects the bytes on their way.
  */
 import { createHash, type Hash } from 'node:crypto';
+import type { Readable } from 'node:stream';
 import { sleep, type Clock } from '../base/clock.ts';
 import type { Prng } from '../base/prng.ts';
 import { StoreError, type ObjectStore } from '../store/object-store.ts';
@@ -23,6 +24,8 @@ export interface RangedFetch {
   readonly offset: number;
   readonly length: number;
   readonly sink: RangeSink;
+  /** So much is asked for by a GET of its own, as servers begin to answer small ranges sooner; 0: one GET. */
+  readonly leadBytes: number;
   readonly deadlineMs: number;
   readonly signal: AbortSignal;
   readonly onProgress: (filledTo: number) => void;
@@ -35,11 +38,20 @@ export interface RangedFetchDependencies {
   readonly limits: FetchLimits;
 }
 
-/** How one GET ended. `again`: another one may help. */
-interface GetEnd {
+/** `again`: another GET may help. */
+interface GetFailure {
   readonly failure: unknown;
   readonly again: boolean;
 }
+
+interface OpenBody {
+  readonly body: Readable;
+  /** Where it ends in the version. */
+  readonly end: number;
+  readonly contentMd5: string | undefined;
+}
+
+type Get = Promise<OpenBody | GetFailure>;
 
 export async function fetchRange(fetch: RangedFetch, dependencies: RangedFetchDependencies): Promise<void> {
   const { clock, limits, prng } = dependencies;
@@ -48,26 +60,31 @@ export async function fetchRange(fetch: RangedFetch, dependencies: RangedFetchDe
   const isWhole = fetch.length === fetch.source.sizeBytes && fetch.length <= limits.wholeObjectBytesMax;
   const whole = isWhole ? new WholeObject(fetch) : undefined;
   const transfer = new BodyTransfer(whole ?? fetch, limits);
+  const get = (from: number, to: number): Get =>
+    openBody(fetch, { from, to }, { ...dependencies, remainingMs: deadline - clock.nowMs() });
+  const end = fetch.offset + fetch.length;
+  const leadEnd = fetch.offset + fetch.leadBytes;
+  const isLed = fetch.leadBytes > 0 && !isWhole && leadEnd < end;
+  let gets = isLed ? [get(fetch.offset, leadEnd), get(leadEnd, end)] : [get(fetch.offset, end)];
   let backoffMs = limits.resumeBackoffMs;
   for (let resumes = 0, corruptions = 0; ; resumes++) {
     const from = transfer.takenTo;
-    const remainingMs = Math.max(1, deadline - clock.nowMs());
-    const end = await getOnce(fetch, { transfer, whole }, { ...dependencies, remainingMs });
-    const failure = end.failure ?? whole?.mismatch();
-    if (failure === undefined) return;
-    const error = tierErrorOf(failure, what);
+    const failed = (await takeAll(gets, { transfer, whole })) ?? whole?.mismatch();
+    if (failed === undefined) return;
+    const error = tierErrorOf(failed.failure, what);
     if (error.code === 'corrupt') {
       corruptions++;
       transfer.restart();
     }
     const isOver =
       resumes === limits.resumesMax || corruptions > limits.corruptionsMax || fetch.signal.aborted;
-    if (isOver || !end.again || !isPassing(error)) throw error;
+    if (isOver || !failed.again || !isPassing(error)) throw error;
     if (transfer.takenTo > from) backoffMs = limits.resumeBackoffMs;
     const pauseMs = backoffMs * (0.5 + prng.next() / 2);
-    if (clock.nowMs() + pauseMs >= deadline) throw new TierError('timeout', what, { cause: failure });
+    if (clock.nowMs() + pauseMs >= deadline) throw new TierError('timeout', what, { cause: failed.failure });
     await sleep(clock, pauseMs, fetch.signal).catch(() => Promise.reject(error));
     backoffMs = Math.min(limits.resumeBackoffMsMax, backoffMs * 2);
+    gets = [get(transfer.takenTo, end)];
   }
 }
 
@@ -75,27 +92,26 @@ function isPassing(error: TierError): boolean {
   return error.code === 'unavailable' || error.code === 'timeout' || error.code === 'corrupt';
 }
 
-async function getOnce(
-  fetch: RangedFetch,
-  { transfer, whole }: { readonly transfer: BodyTransfer; readonly whole: WholeObject | undefined },
+async function openBody(
+  { source, signal }: RangedFetch,
+  { from, to }: { readonly from: number; readonly to: number },
   { store, limits, remainingMs }: RangedFetchDependencies & { readonly remainingMs: number },
-): Promise<GetEnd> {
-  const { source, signal } = fetch;
-  const offset = transfer.takenTo;
-  const length = fetch.offset + fetch.length - offset;
+): Get {
+  const length = to - from;
   try {
     const { head, body, bodyBytes } = await store.get(
       {
         key: source.objectKey,
-        ...(length === source.sizeBytes ? {} : { range: { offset, length } }),
+        ...(length === source.sizeBytes ? {} : { range: { offset: from, length } }),
         ifMatch: source.entityTag,
         ...(source.objectVersion === undefined ? {} : { versionId: source.objectVersion }),
       },
-      { signal, deadlineMs: Math.min(limits.stallMs, remainingMs) },
+      { signal, deadlineMs: Math.max(1, Math.min(limits.stallMs, remainingMs)) },
     );
-    whole?.expect(head.contentMd5);
-    if (bodyBytes === length) return { failure: await transfer.take(body), again: true };
-    body.on('error', () => undefined).destroy();
+    // It may fail before anybody listens; whoever takes it sees that.
+    body.on('error', () => undefined);
+    if (bodyBytes === length) return { body, end: to, contentMd5: head.contentMd5 };
+    body.destroy();
     const told = `the store offers ${bodyBytes} bytes of ${length}`;
     return { failure: new StoreError('corrupt', told), again: true };
   } catch (failure) {
@@ -104,18 +120,38 @@ async function getOnce(
   }
 }
 
+/** Takes bodies one after the other; after a failure the rest is let go. */
+async function takeAll(
+  gets: readonly Get[],
+  { transfer, whole }: { readonly transfer: BodyTransfer; readonly whole: WholeObject | undefined },
+): Promise<GetFailure | undefined> {
+  for (const [index, get] of gets.entries()) {
+    const opened = await get;
+    let failed: GetFailure | undefined;
+    if ('body' in opened) {
+      whole?.expect(opened.contentMd5);
+      const failure = await transfer.take(opened.body, opened.end);
+      if (failure !== undefined) failed = { failure, again: true };
+    } else failed = opened;
+    if (failed === undefined) continue;
+    for (const other of gets.slice(index + 1)) {
+      void other.then((unused) => 'body' in unused && unused.body.destroy());
+    }
+    return failed;
+  }
+  return undefined;
+}
+
 /** Withholds progress, as nothing of the object can be trusted before its end, and compares its MD5 where that is known. */
 class WholeObject {
   readonly offset: number;
-  readonly length: number;
   readonly signal: AbortSignal;
   readonly sink: RangeSink;
   #expected: string | undefined;
   #md5: Hash | undefined;
 
-  constructor({ offset, length, signal, sink }: RangedFetch) {
+  constructor({ offset, signal, sink }: RangedFetch) {
     this.offset = offset;
-    this.length = length;
     this.signal = signal;
     this.sink = {
       observe: (piece) => {
@@ -138,8 +174,9 @@ class WholeObject {
     if (contentMd5 !== undefined) this.#md5 ??= createHash('md5');
   }
 
-  mismatch(): unknown {
+  mismatch(): GetFailure | undefined {
     if (this.#md5 === undefined || this.#md5.digest('hex') === this.#expected) return undefined;
-    return new StoreError('corrupt', 'the bytes do not match the MD5 of the object');
+    const failure = new StoreError('corrupt', 'the bytes do not match the MD5 of the object');
+    return { failure, again: true };
   }
 }

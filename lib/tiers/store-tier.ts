@@ -46,7 +46,7 @@ export function createStoreTier(options: StoreTierOptions): Tier {
 
 type Range = Parameters<Tier['read']>[0];
 
-interface Queued extends Omit<PooledFetch, 'storeUrl' | 'deadlineMs'> {
+interface Queued extends Omit<PooledFetch, 'storeUrl' | 'leadBytes' | 'deadlineMs'> {
   readonly priority: FetchPriority;
 }
 
@@ -166,7 +166,9 @@ class StoreTier implements Tier {
           const waitedMs = priority === 'demand' ? clock.nowMs() - submittedMs : 0;
           const deadlineMs = this.#limits.deadlineMs - waitedMs;
           if (deadlineMs <= 0) throw new TierError('timeout', 'too many requests were waiting');
-          return this.#pool.run({ ...fetch, storeUrl, deadlineMs }, options);
+          const isLed = priority === 'demand' && fetch.offset === 0 && fetch.sink !== undefined;
+          const leadBytes = isLed ? this.#limits.leadBytes : 0;
+          return this.#pool.run({ ...fetch, storeUrl, leadBytes, deadlineMs }, options);
         },
         { priority: PRIORITIES[priority] },
       );

@@ -79,7 +79,15 @@ function silentPool(workerCount: number) {
   const run = (descriptor: number | undefined, signal?: AbortSignal) => {
     const outcome = { settled: false, error: undefined as unknown };
     const sink = descriptor === undefined ? undefined : { descriptor, blockBytes: BLOCK };
-    const fetch = { storeUrl: 's3://data', source, offset: 0, length: 10, sink, deadlineMs: 1000 };
+    const fetch = {
+      storeUrl: 's3://data',
+      source,
+      offset: 0,
+      length: 10,
+      sink,
+      leadBytes: 0,
+      deadlineMs: 1000,
+    };
     const done = pool.run(fetch, { signal, onProgress: undefined }).then(
       () => (outcome.settled = true),
       (error: unknown) => Object.assign(outcome, { settled: true, error }),

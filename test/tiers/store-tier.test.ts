@@ -95,7 +95,9 @@ t.test('store tier reads a range into memory', async (t) => {
 t.test('store tier takes a body that broke off up from where it ended', async (t) => {
   const fake = new FakeStore(4 * BLOCK);
   fake.faults.push({ breakAfter: 100_000, error: new StoreError('unavailable', 'reset') }, { breakAfter: 1 });
-  const h = harness(fake, { limits: { wholeObjectBytesMax: 0, reportBytes: 1, firstPieceBytes: 1 } });
+  const h = harness(fake, {
+    limits: { wholeObjectBytesMax: 0, reportBytes: 1, firstPieceBytes: 1, leadBytes: 0 },
+  });
   const seen: number[] = [];
   const { blockChecksums } = await h.tier.fill(request(fake), { onProgress: (to) => seen.push(to) });
   t.strictSame(blockChecksums, checksums(fake.bytes));
@@ -267,3 +269,42 @@ t.test('store tier answers for unknown exports and refuses senseless ranges', as
   await t.rejects(h.tier.fill(request(fake, { length: BLOCK + 1 })), { code: 'invariant' });
   await h.tier.close();
 });
+
+t.test(
+  'store tier asks for the beginning of a version by a GET of its own, and goes on at once',
+  async (t) => {
+    const fake = new FakeStore(4 * BLOCK);
+    const limits = { wholeObjectBytesMax: 0, leadBytes: 100_000, firstPieceBytes: 1, reportBytes: 1 };
+    const h = harness(fake, { limits });
+    const { promise: hold, resolve: release } = Promise.withResolvers<void>();
+    fake.faults.push(undefined, { hold });
+    const seen: number[] = [];
+    const { promise: led, resolve: onLed } = Promise.withResolvers<void>();
+    const filled = h.tier.fill(request(fake), {
+      onProgress(to) {
+        seen.push(to);
+        if (to === 100_000) onLed();
+      },
+    });
+    await led;
+    t.equal(fake.gets.length, 2, 'the rest is under way already');
+    release();
+    t.strictSame((await filled).blockChecksums, checksums(fake.bytes));
+    t.ok(h.sink.equals(fake.bytes));
+    t.strictSame(
+      fake.gets.map((get) => get.range),
+      [
+        { offset: 0, length: 100_000 },
+        { offset: 100_000, length: 4 * BLOCK - 100_000 },
+      ],
+    );
+    fake.faults.push({ breakAfter: 50_000, error: new StoreError('unavailable', 'reset') });
+    t.strictSame((await h.tier.fill(request(fake))).blockChecksums, checksums(fake.bytes));
+    t.strictSame(fake.gets[4]?.range, { offset: 50_000, length: 4 * BLOCK - 50_000 });
+    fake.faults.push(undefined, { breakAfter: 9, error: new StoreError('unavailable', 'reset') });
+    t.strictSame((await h.tier.fill(request(fake))).blockChecksums, checksums(fake.bytes));
+    await h.tier.fill(request(fake, { priority: 'background' }));
+    t.equal(fake.gets.at(-1)?.range, undefined, 'nobody waits for its first bytes');
+    await h.tier.close();
+  },
+);
