@@ -80,13 +80,16 @@ export class FileStore implements ObjectStore {
 
   get(request: GetRequest, options?: CallOptions): Promise<GetResult> {
     const what = `get ${request.key}`;
-    return this.#call(what, options, async () => {
+    return this.#call(what, options, async (signal) => {
       checkRange(request);
       refuseVersion(request.versionId);
       const opened = await this.#paths.open(request.key);
       if (!opened) throw new StoreError('not-found', `${request.key}: no such object`);
       try {
-        return await this.#read(request, { opened, options, what });
+        const result = await this.#read(request, { opened, options, what });
+        // Too late: nobody will read it.
+        if (signal.aborted) result.body.destroy();
+        return result;
       } catch (error) {
         await opened.file?.close();
         throw error;
@@ -175,11 +178,15 @@ export class FileStore implements ObjectStore {
     this.#closing.abort(new StoreError('unavailable', 'the store is closed'));
   }
 
-  async #call<T>(what: string, options: CallOptions | undefined, work: () => Promise<T>): Promise<T> {
+  async #call<T>(
+    what: string,
+    options: CallOptions | undefined,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
     const call = { clock: this.#clock, what, options, closing: this.#closing.signal };
-    return withinDeadline(call, async () => {
+    return withinDeadline(call, async ({ signal }) => {
       try {
-        return await work();
+        return await work(signal);
       } catch (error) {
         throw fileErrorOf(error, what);
       }

@@ -48,6 +48,8 @@ export class GuardedBody extends Readable {
     source.on('error', (error: unknown) => this.destroy(guard.toStoreError(error)));
     source.on('close', () => this.#closed());
     source.pause();
+    // Nobody may have taken it yet when it breaks; whoever reads it later still gets the error.
+    this.on('error', () => {});
     for (const signal of guard.signals) signal.addEventListener('abort', this.#onAbort, { once: true });
     this.#stopWatch = guard.clock.every(Math.max(1, Math.ceil(guard.stallMs / 4)), () => this.#watch());
     this.#onAbort();

@@ -184,7 +184,7 @@ export class S3Store implements ObjectStore {
         );
         return { entityTag: entityTagOf(answer.ETag), versionId: versionOf(answer.VersionId) };
       } catch (error) {
-        return await this.#ownEarlierPut(error, { key, body, attempt });
+        return await this.#afterPutFailure(error, { key, body, attempt, ifMatch: options?.ifMatch });
       }
     });
   }
@@ -226,7 +226,13 @@ export class S3Store implements ObjectStore {
   async delete(key: string, options?: CallOptions & WriteConditions): Promise<void> {
     const ifMatch = options?.ifMatch;
     // Few servers know conditions here: look first, which leaves only a short time between.
-    if (ifMatch !== undefined) expectVersion({ key, ifMatch }, await this.head(key, options));
+    if (ifMatch !== undefined) {
+      const head = await this.head(key, options).catch((error: unknown) => {
+        const absent = error instanceof StoreError && error.code === 'not-found';
+        throw absent ? absentToMatch(key, { ifMatch, cause: error }) : error;
+      });
+      expectVersion({ key, ifMatch }, head);
+    }
     await this.#call({ what: `delete ${key}`, options }, async ({ signal }) => {
       await this.#client.send(
         new DeleteObjectCommand({ Bucket: this.#bucket, Key: s3Key(this.#prefix, key) }),
@@ -281,16 +287,32 @@ export class S3Store implements ObjectStore {
     }
   }
 
-  /** A condition may fail because an earlier attempt, whose answer was lost, has written just this. */
-  async #ownEarlierPut(
+  /**
+   * A condition may fail because an earlier attempt, whose answer was lost, has written just this. Where there is
+   * no object to match, servers say not-found.
+   */
+  async #afterPutFailure(
     error: unknown,
-    put: { readonly key: string; readonly body: Uint8Array; readonly attempt: Attempt },
+    put: {
+      readonly key: string;
+      readonly body: Uint8Array;
+      readonly attempt: Attempt;
+      readonly ifMatch: string | undefined;
+    },
   ): Promise<Written> {
-    const { key, body, attempt } = put;
-    const { code } = s3FailureOf(error, { what: key, wallMs: this.#clock.wallMs() }).error;
-    if (code !== 'precondition-failed' || !attempt.maybeDone) throw error;
+    const { key, body, attempt, ifMatch } = put;
+    const failure = s3FailureOf(error, { what: `put ${key}`, wallMs: this.#clock.wallMs() }).error;
+    if (failure.code === 'not-found' && ifMatch !== undefined)
+      throw absentToMatch(key, { ifMatch, cause: error });
+    if (failure.code !== 'precondition-failed' || !attempt.maybeDone) throw error;
     const head = await this.head(key, { signal: attempt.signal });
     if (head.entityTag !== md5(body)) throw error;
     return { entityTag: head.entityTag, versionId: head.versionId };
   }
+}
+
+function absentToMatch(key: string, why: { readonly ifMatch: string; readonly cause: unknown }): StoreError {
+  return new StoreError('precondition-failed', `${key}: is not there, so not the version ${why.ifMatch}`, {
+    cause: why.cause,
+  });
 }
