@@ -21,6 +21,8 @@ import { StoreProbe } from './store-probe.ts';
 const LIST_PATIENCE_MS = 2_000;
 /** Objects asked for their attributes before the page that shows them is answered, at once. */
 const RESOLVE_AT_ONCE = 128;
+/** Directories whose listing is under way or was left in the middle. */
+const LISTINGS_MAX = 10_000;
 
 export interface TreePage {
   readonly entries: readonly IndexedInode[];
@@ -154,6 +156,9 @@ export class ExportTree {
         store: this.#store,
         probe: this.#probe,
       });
+      // A listing that is dropped goes on from the index when it is wanted again.
+      const [oldest] = this.#listings.size >= LISTINGS_MAX ? this.#listings.keys() : [];
+      if (oldest !== undefined) this.#listings.delete(oldest);
       this.#listings.set(directory.inode, listing);
     }
     return listing;

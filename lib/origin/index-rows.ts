@@ -69,8 +69,8 @@ export interface Placement {
 /** How sure a finding is: a listing tells neither metadata nor whether a directory of the same name follows. */
 export type Evidence = 'listing' | 'object';
 
-/** An inode with its version, as one query brings it. */
-export interface InodeRow {
+/** An inode as its table has it. */
+export interface BareInodeRow {
   readonly inode: number;
   readonly parent: number;
   readonly name: string;
@@ -86,11 +86,24 @@ export interface InodeRow {
   readonly target: string | null;
   readonly resolved: number;
   readonly listed: number;
+}
+
+/** What the table of versions adds; null for a directory. */
+export interface VersionColumns {
   readonly object_key: string | null;
   readonly object_version: string | null;
   readonly entity_tag: string | null;
   readonly size_bytes: number | null;
 }
+
+export type InodeRow = BareInodeRow & VersionColumns;
+
+export const NO_VERSION: VersionColumns = {
+  object_key: null,
+  object_version: null,
+  entity_tag: null,
+  size_bytes: null,
+};
 
 export function inodeOf(row: InodeRow): IndexedInode {
   return {

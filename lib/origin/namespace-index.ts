@@ -16,6 +16,7 @@ import { randomId } from '../base/prng.ts';
 import { IndexDatabase } from './index-database.ts';
 import {
   attributeColumns,
+  type BareInodeRow,
   type CarriedAttributes,
   type Evidence,
   type Found,
@@ -24,6 +25,7 @@ import {
   type IndexedInode,
   inodeOf,
   type InodeRow,
+  NO_VERSION,
   type Placement,
 } from './index-rows.ts';
 import type { DirectoryState } from './index-schema.ts';
@@ -118,7 +120,7 @@ export class NamespaceIndex {
   }
 
   async inode(exportId: number, inode: number): Promise<IndexedInode | undefined> {
-    const row = this.#statements.inode.get({ export: exportId, inode });
+    const row = this.#inodeRow(exportId, inode);
     return row === undefined ? undefined : inodeOf(row);
   }
 
@@ -130,7 +132,7 @@ export class NamespaceIndex {
   }
 
   async child({ exportId, directory }: DirectoryKey, name: string): Promise<IndexedInode | undefined> {
-    const row = this.#statements.child.get({ export: exportId, parent: directory, name });
+    const row = this.#childRow({ exportId, directory }, name);
     return row === undefined ? undefined : inodeOf(row);
   }
 
@@ -172,7 +174,7 @@ export class NamespaceIndex {
       if (parent === undefined) return placements.map(() => undefined);
       const listed = options.evidence === 'listing' || parent.state !== 'unlisted';
       const placed = placements.map(({ name, found }) => {
-        const existing = this.#statements.child.get({ export: exportId, parent: directory, name });
+        const existing = this.#childRow(key, name);
         const row = this.#placeOne(
           { key, keyPrefix: parent.key_prefix, name, existing, listed },
           found,
@@ -236,6 +238,25 @@ export class NamespaceIndex {
     });
   }
 
+  #inodeRow(exportId: number, inode: number): InodeRow | undefined {
+    return this.#withVersion(exportId, this.#statements.inode.get({ export: exportId, inode }));
+  }
+
+  #childRow({ exportId, directory }: DirectoryKey, name: string): InodeRow | undefined {
+    return this.#withVersion(
+      exportId,
+      this.#statements.child.get({ export: exportId, parent: directory, name }),
+    );
+  }
+
+  #withVersion(exportId: number, row: BareInodeRow | undefined): InodeRow | undefined {
+    if (row === undefined) return undefined;
+    const { inode, version_id: version } = row;
+    const columns =
+      version === null ? undefined : this.#statements.version.get({ export: exportId, inode, version });
+    return { ...row, ...(columns ?? NO_VERSION) };
+  }
+
   #placeOne(
     at: {
       readonly key: DirectoryKey;
@@ -281,7 +302,7 @@ export class NamespaceIndex {
     };
     this.#statements.updateInode.run(values);
     this.#setVersion(exportId, existing, found);
-    return this.#statements.child.get({ export: exportId, parent: existing.parent, name });
+    return this.#childRow(at.key, name);
   }
 
   /** A listing tells nothing new about this row. */
@@ -336,7 +357,7 @@ export class NamespaceIndex {
     } else {
       this.#setVersion(exportId, { inode, version_id: null, size_bytes: null, object_version: null }, found);
     }
-    return evidence === 'object' ? this.#statements.inode.get({ export: exportId, inode }) : undefined;
+    return evidence === 'object' ? this.#inodeRow(exportId, inode) : undefined;
   }
 
   #setVersion(

@@ -97,7 +97,7 @@ async function openExport(
   { index, options }: { readonly index: NamespaceIndex; readonly options: StartOriginOptions },
 ): Promise<ServedExport> {
   const { clock, logger, metrics } = options;
-  const store = new StoreCalls({ store: options.openStore(one.storeUrl), metrics });
+  const store = new StoreCalls({ store: options.openStore(one.storeUrl), clock, metrics });
   const indexed = await index.openExport(one.name, { identity: one.identity, nowMs: clock.wallMs() });
   if (indexed.replaced) {
     logger.warn(

@@ -3,6 +3,7 @@
  * can travel to a satellite. An absent object is `undefined`, not an error.
  */
 import PQueue from 'p-queue';
+import type { Clock } from '../base/clock.ts';
 import {
   type ObjectHead,
   type ObjectStore,
@@ -21,14 +22,17 @@ const STORE_CALLS_MAX = 64;
 const STORE_CALLS_WAITING_MAX = 10_000;
 /** A target of a symlink that is kept as the object's body. */
 const TARGET_BYTES_MAX = 4_095;
+const SLOW_HINT = 'the store answers too slowly for the number of satellites';
 
 export class StoreCalls {
   readonly #store: ObjectStore;
+  readonly #clock: Clock;
   readonly #metrics: Metrics;
   readonly #queue = new PQueue({ concurrency: STORE_CALLS_MAX });
 
-  constructor(options: { readonly store: ObjectStore; readonly metrics: Metrics }) {
+  constructor(options: { readonly store: ObjectStore; readonly clock: Clock; readonly metrics: Metrics }) {
     this.#store = options.store;
+    this.#clock = options.clock;
     this.#metrics = options.metrics;
   }
 
@@ -46,8 +50,8 @@ export class StoreCalls {
     });
   }
 
-  list(request: ListRequest, deadlineMs = STORE_CALL_DEADLINE_MS): Promise<ListPage> {
-    return this.#call('list', () => this.#store.list(request, { deadlineMs }));
+  list(request: ListRequest, deadlineMs?: number): Promise<ListPage> {
+    return this.#call('list', (bounds) => this.#store.list(request, bounds), deadlineMs);
   }
 
   /** The whole of a small object as text; undefined if it is gone, changed, or not small. */
@@ -75,18 +79,28 @@ export class StoreCalls {
     return this.#store.close();
   }
 
-  async #call<T>(name: string, run: (bounds: { deadlineMs: number }) => Promise<T>): Promise<T> {
+  /** The deadline holds for the wait and the call together. */
+  async #call<T>(
+    name: string,
+    run: (bounds: { readonly deadlineMs: number }) => Promise<T>,
+    deadlineMs = STORE_CALL_DEADLINE_MS,
+  ): Promise<T> {
     if (this.#queue.size >= STORE_CALLS_WAITING_MAX) {
       this.#metrics.limitReached.inc({ limit: 'STORE_CALLS_WAITING_MAX' });
-      throw new OriginError('unavailable', 'too many calls wait for the object store', {
-        hint: 'the store answers too slowly for the number of satellites',
-      });
+      throw new OriginError('unavailable', 'too many calls wait for the object store', { hint: SLOW_HINT });
     }
+    const calledMs = this.#clock.nowMs();
     let result = 'ok';
     try {
-      return await this.#queue.add(() => run({ deadlineMs: STORE_CALL_DEADLINE_MS }));
+      return await this.#queue.add(() => {
+        const leftMs = deadlineMs - (this.#clock.nowMs() - calledMs);
+        if (leftMs > 0) return run({ deadlineMs: leftMs });
+        throw new OriginError('timeout', 'the call waited too long for its turn at the object store', {
+          hint: SLOW_HINT,
+        });
+      });
     } catch (error) {
-      result = error instanceof StoreError ? error.code : 'failed';
+      result = error instanceof StoreError || error instanceof OriginError ? error.code : 'failed';
       throw translate(error, this.#store.url);
     } finally {
       this.#metrics.originStoreCalls.inc({ call: name, result });

@@ -17,7 +17,7 @@ async function createTree(store: MemoryStore, url = 'memory://bucket') {
   const [options] = parseExports([{ name: 'data', url }]);
   if (options === undefined) throw new Error('one export');
   const { exportId } = await index.openExport('data', { identity: options.identity, nowMs: 0 });
-  const calls = new StoreCalls({ store, metrics: createMetrics() });
+  const calls = new StoreCalls({ store, clock: systemClock, metrics: createMetrics() });
   const tree = new ExportTree({ exportId, options, index, store: calls, clock: systemClock });
   return { index, tree, exportId };
 }
