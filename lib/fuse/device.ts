@@ -89,12 +89,17 @@ export class SystemCalls {
     });
   }
 
+  /** On the calling thread: only for what needs no answer of ours, or has its connection cut by FORCE. */
+  unmountNow(target: string, flags: number): void {
+    if ((this.#umount2(target, flags) as number) !== 0) throw new SystemCallError('umount2', koffi.errno());
+  }
+
   /**
    * Ends a connection whatever still uses it. Where the control file system is not mounted, as in containers, it is
    * mounted for as long as this takes.
    * @param minor of the mount's device number.
    */
-  async abortConnection(minor: number): Promise<void> {
+  abortConnection(minor: number): void {
     const abort = (): void => writeFileSync(`${CONTROL_PATH}/${minor}/abort`, '1\n');
     try {
       abort();
@@ -104,7 +109,7 @@ export class SystemCalls {
       try {
         abort();
       } finally {
-        await this.unmount(CONTROL_PATH, UnmountFlag.DETACH);
+        this.unmountNow(CONTROL_PATH, UnmountFlag.DETACH);
       }
     }
   }

@@ -134,6 +134,7 @@ class KernelDriver implements Driver {
       logger: options.logger,
     });
     this.ended = this.#session.ended.then((end) => this.#cleanUp(end));
+    process.once('exit', this.#abandon);
   }
 
   async start(): Promise<void> {
@@ -157,7 +158,10 @@ class KernelDriver implements Driver {
     return this.#unmounter.unmount(options.deadlineMs);
   }
 
+  readonly #abandon = (): void => this.#unmounter.abandon();
+
   async #cleanUp(end: SessionEnd): Promise<SessionEnd> {
+    process.removeListener('exit', this.#abandon);
     this.#notify?.end();
     await this.#unmounter.detach();
     return end;

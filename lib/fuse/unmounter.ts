@@ -62,7 +62,7 @@ export class Unmounter {
       await within(ended, RETRY_MS, clock);
     }
     if ((await within(ended, END_DEADLINE_MS, clock)) !== undefined) return;
-    await this.#abort();
+    this.#abort();
     await within(ended, END_DEADLINE_MS, clock);
   }
 
@@ -84,10 +84,27 @@ export class Unmounter {
     }
   }
 
-  /** A bind mount or another mount namespace still has the file system, so its connection goes on. */
-  async #abort(): Promise<void> {
+  /**
+   * For a process that exits with the mount in place: a thread that waits for a request would keep it from
+   * exiting, and the mount would hang instead of failing. The mount stays, dead, as after a kill. Synchronous.
+   */
+  abandon(): void {
+    if (!this.isMounted()) return;
     try {
-      await new SystemCalls().abortConnection(Number(this.device?.split(':')[1]));
+      this.#cut();
+    } catch {
+      new SystemCalls().unmountNow(this.#options.mountpoint, UnmountFlag.FORCE | UnmountFlag.DETACH);
+    }
+  }
+
+  #cut(): void {
+    new SystemCalls().abortConnection(Number(this.device?.split(':')[1]));
+  }
+
+  /** A bind mount or another mount namespace still has the file system, so its connection goes on. */
+  #abort(): void {
+    try {
+      this.#cut();
     } catch (error) {
       this.#options.logger.warn({ error: describeError(error) }, 'the connection is still in use elsewhere');
     }

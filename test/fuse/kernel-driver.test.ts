@@ -95,7 +95,7 @@ t.test('kernel mount that is bound elsewhere ends all the same', { skip }, async
 t.test('kernel mount whose connection is cut is taken off its path', { skip }, async (t) => {
   const mount = await startMount(t, { driver: 'kernel' });
   const device = mountOf(mount.mountpoint)?.device.split(':')[1];
-  await new SystemCalls().abortConnection(Number(device));
+  new SystemCalls().abortConnection(Number(device));
   t.match(await mount.event('ended'), { reason: 'aborted', disconnections: 1 });
   t.match(await mount.exited(), { code: 0 });
   t.equal(await inspectMountpoint(mount.mountpoint), 'free');
@@ -113,6 +113,18 @@ t.test('kernel mount of a killed process is cleaned up by the next mount', { ski
   await second.tell({ do: 'unmount', deadlineMs: 5_000 }).catch(() => undefined);
   await second.exited();
   t.equal(await inspectMountpoint(mountpoint), 'free', 'nothing is left underneath');
+});
+
+t.test('kernel mount of a process that crashes or exits fails instead of hanging', { skip }, async (t) => {
+  for (const how of ['crash', 'exit'] as const) {
+    const mount = await startMount(t, { driver: 'kernel' });
+    const held = openSync(join(mount.mountpoint, 'page'), 'r');
+    mount.child.send({ id: 1, command: { do: how } });
+    t.match(await mount.exited(), { code: how === 'crash' ? 1 : 3 });
+    t.throws(() => statfsSync(mount.mountpoint), { code: 'ENOTCONN' });
+    t.equal(await inspectMountpoint(mount.mountpoint), 'dead-perigee');
+    t.throws(() => closeSync(held));
+  }
 });
 
 t.test('kernel mount refuses places that it cannot have, with a hint', { skip }, async (t) => {

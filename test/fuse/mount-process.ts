@@ -59,6 +59,13 @@ async function obey(command: MountCommand): Promise<unknown> {
     case 'passthrough':
       fs.passthrough = command.on;
       return;
+    case 'crash':
+      setImmediate(() => {
+        throw new Error('a crash');
+      });
+      return;
+    case 'exit':
+      return process.exit(3);
     case 'state':
       return {
         calls: Object.fromEntries(fs.calls),

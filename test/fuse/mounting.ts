@@ -24,7 +24,15 @@ export type MountCommand =
   | { readonly do: 'passthrough'; readonly on: boolean }
   | { readonly do: 'unmount'; readonly deadlineMs: number }
   | {
-      readonly do: 'invalidate-all' | 'block-reads' | 'fail-reads' | 'refuse-reads' | 'state' | 'metrics';
+      readonly do:
+        | 'invalidate-all'
+        | 'block-reads'
+        | 'fail-reads'
+        | 'refuse-reads'
+        | 'state'
+        | 'metrics'
+        | 'crash'
+        | 'exit';
     };
 
 export interface MountState {
