@@ -7,7 +7,7 @@
  * and sorted by `diskFault`.
  */
 import * as fs from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 /**
  * - `no-space`: the file system is full
@@ -78,6 +78,23 @@ export interface Disk {
 
 const PROBE_BYTES = 4096;
 
+/**
+ * With its parents. Not by `recursive`: that never returns where the parent exists and yet answers ENOENT, as
+ * under /proc.
+ */
+function makeDirectory(path: string): void {
+  try {
+    fs.mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST' && fs.statSync(path).isDirectory()) return;
+    const parent = dirname(path);
+    if (code !== 'ENOENT' || parent === path || fs.existsSync(parent)) throw error;
+    makeDirectory(parent);
+    fs.mkdirSync(path, { mode: 0o700 });
+  }
+}
+
 export const systemDisk: Disk = {
   open(path, { create }) {
     const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = fs.constants;
@@ -143,7 +160,7 @@ export const systemDisk: Disk = {
       throw error;
     }
   },
-  makeDirectory: (path) => void fs.mkdirSync(path, { recursive: true, mode: 0o700 }),
+  makeDirectory,
   readText(path) {
     try {
       return fs.readFileSync(path, 'utf8');

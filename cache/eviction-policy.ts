@@ -209,3 +209,27 @@ function firstOf(ids: Iterable<string>, evictable: (id: string) => boolean): str
   for (const id of ids) if (evictable(id)) return id;
   return undefined;
 }
+
+/** Evicts what was not used for the longest time, for anybody. The yardstick of the benchmark. */
+export function lruPolicy(): EvictionPolicy {
+  const records = new Records();
+  let nowBytes = 0;
+  return {
+    touch(id, bytes) {
+      nowBytes += bytes;
+      const entry = records.find(id) ?? { id, ...NEVER_USED, index: -1 };
+      entry.uses++;
+      entry.usedAtBytes = nowBytes;
+      records.newest(entry);
+    },
+    admit: (id) => records.admit(id),
+    remove: (id) => records.remove(id),
+    victim: (_candidate, evictable) => firstOf(records.residents.keys(), evictable),
+    usage: (id) => records.find(id),
+    restore: (id, usage) => {
+      records.admit(id);
+      Object.assign(records.find(id)!, usage);
+    },
+    settings: () => ({}),
+  };
+}
