@@ -16,11 +16,16 @@ import {
   SqliteIntrospector,
   SqliteQueryCompiler,
 } from 'kysely';
+import { randomId } from '../base/prng.ts';
 import { INDEX_FORMAT, type IndexSchema, migrations } from './index-schema.ts';
 import { OriginError } from './origin.ts';
 
 /** Marks the file as ours: "PRGO". */
 const APPLICATION_ID = 0x5052474f;
+/** Above the numbers that mean something: 0 is none, 1 the root. */
+const FIRST_INODE_MIN = 2;
+/** 2^48 numbers to begin at leave as many to give, many times over, below 2^53. */
+const FIRST_INODE_RANDOM_BYTES = 6;
 /** Pages of SQLite's own cache. */
 const PAGE_CACHE_KIB = 64 * 1024;
 
@@ -133,11 +138,21 @@ export class IndexDatabase {
       for (const step of migrations.slice(format)) {
         for (const statement of step(builder)) this.#database.exec(statement.compile().sql);
       }
-      if (format === 0) this.#database.exec('insert into meta values (0, 0, 2)');
+      if (format === 0) {
+        this.#database.prepare('insert into meta values (0, 0, ?)').run(firstInode());
+      }
       this.#database.prepare('update meta set format = ?').run(INDEX_FORMAT);
       this.#database.pragma(`application_id = ${APPLICATION_ID}`);
     });
   }
+}
+
+/**
+ * A new index begins its numbers where no earlier one did, so that a satellite which still holds numbers of an index
+ * that was deleted is told that they are gone, not about other files.
+ */
+function firstInode(): number {
+  return FIRST_INODE_MIN + parseInt(randomId(FIRST_INODE_RANDOM_BYTES), 16);
 }
 
 function openFile(file: string): Database.Database {

@@ -135,6 +135,22 @@ t.test('restart keeps inode numbers and what was listed', async (t) => {
   t.notOk(before.some((known) => known?.inode === fresh?.inode));
 });
 
+t.test('numbers of an index that was deleted are gone, not other files', async (t) => {
+  const first = await startFixture(t);
+  const names = Array.from({ length: 20 }, (_, at) => `f${at}`);
+  first.store.fill(names);
+  const before = await Promise.all(names.map((name) => walk(first.namespace, name)));
+  await first.end();
+  await fs.rm(first.dataDirectory, { recursive: true });
+  const second = await startFixture(t, { store: first.store });
+  const after = await Promise.all(names.map((name) => walk(second.namespace, name)));
+  for (const [at, old] of before.entries()) {
+    if (old === undefined) throw new Error('it was there');
+    await t.rejects(second.namespace.attributes(old.inode), { code: 'not-found' });
+    t.equal(after[at]?.source?.version, old.source?.version, 'but versions are the same');
+  }
+});
+
 t.test('epoch grows with every start', async (t) => {
   const dataDirectory = await temporaryDirectory(t);
   const epochs: number[] = [];
