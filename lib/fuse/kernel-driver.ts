@@ -33,6 +33,10 @@ const READ_AHEAD_KIB = 1024;
 
 /** @throws FuseError */
 export async function mountKernel(options: DriverOptions): Promise<Driver> {
+  if (process.platform !== 'linux')
+    throw new FuseError('device-missing', 'the kernel driver is for Linux', {
+      hint: 'mount with --driver portable',
+    });
   const mountpoint = await prepareMountpoint(options.mountpoint, options.clock);
   const calls = new SystemCalls();
   const device = openDevice();

@@ -11,13 +11,13 @@ import {
   inspectPath,
   readMountInfo,
   resolveMountpoint,
-  SystemCalls,
   systemErrorCode,
   UnmountFlag,
 } from './device.ts';
 import { FILE_SYSTEM_TYPE } from './driver-options.ts';
 import { findMount, parseMountTable, type MountRecord } from './mount-table.ts';
 import { FuseError } from './operations.ts';
+import { unmountAsUser } from './user-unmount.ts';
 
 /** How long a mount may take to answer before it counts as alive but slow. */
 const ANSWER_DEADLINE_MS = 5_000;
@@ -116,7 +116,7 @@ export async function detachMount(path: string): Promise<void> {
     throw new FuseError('mountpoint-busy', `${mountpoint} is a mount of ${mounted.type}, not of Perigee`);
   }
   try {
-    await new SystemCalls().unmount(mountpoint, UnmountFlag.DETACH | UnmountFlag.NOFOLLOW);
+    await unmountAsUser(mountpoint, UnmountFlag.DETACH | UnmountFlag.NOFOLLOW);
   } catch (error) {
     const code = systemErrorCode(error);
     if (code === 'EINVAL' || code === 'ENOENT') return;

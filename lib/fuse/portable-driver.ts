@@ -5,17 +5,15 @@
  * and not opened may be older. No passthrough, no invalidation, no INTERRUPT; times are exact to the millisecond
  * and inode numbers are libfuse's own. Requests name paths, so every request walks its path.
  */
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
 import { FUSE_READ_BYTES_MAX } from '../base/limits.ts';
 import { describeError } from '../base/errors.ts';
-import { SystemCalls } from './device.ts';
 import type { DriverOptions } from './driver-options.ts';
 import { loadNativeLibrary, type NativeLibrary, type NativeMount } from './fuse-native.ts';
 import { prepareMountpoint } from './mountpoint.ts';
 import { FuseError, type Driver } from './operations.ts';
 import { PortableHandlers } from './portable-handlers.ts';
 import { Unmounter, within } from './unmounter.ts';
+import { unmountAsUser } from './user-unmount.ts';
 
 const MOUNT_DEADLINE_MS = 10_000;
 /** libfuse tells nobody that a mount was taken away from outside, so the mount table is looked at. */
@@ -131,13 +129,4 @@ class PortableDriver implements Driver {
     });
     this.#options.operations.disconnected();
   }
-}
-
-/** Root unmounts by itself, others through the helper that mounted for them. */
-async function unmountAsUser(target: string, flags: number): Promise<void> {
-  if (process.platform === 'linux' && process.getuid?.() === 0)
-    return new SystemCalls().unmount(target, flags);
-  const run = promisify(execFile);
-  if (process.platform === 'darwin') await run('/sbin/umount', ['--', target]);
-  else await run('fusermount', ['-u', ...(flags > 8 ? ['-z'] : []), '--', target]);
 }

@@ -41,6 +41,8 @@ t.test('kernel mount shows its type and source, and larger readahead', { skip },
   t.match(readFileSync('/proc/mounts', 'utf8'), / fuse\.perigee ro,nosuid,nodev/);
   t.equal(readFileSync(`/sys/class/bdi/${mounted?.device}/read_ahead_kb`, 'utf8').trim(), '1024');
   t.equal(await inspectMountpoint(mountpoint), 'alive-perigee');
+  const { bsize, blocks, bfree } = statfsSync(mountpoint);
+  t.same([bsize * blocks, bsize * bfree], [2 ** 46, 2 ** 45], 'sizes beyond 32 bits');
 });
 
 t.test('kernel mount ends its process when unmounted, by us and by others', { skip }, async (t) => {

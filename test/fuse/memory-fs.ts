@@ -215,9 +215,10 @@ export class MemoryFs implements FileSystemOperations {
   async statistics(): Promise<FileSystemStatistics> {
     this.#called('statistics');
     return {
-      blocks: 1_000_000n,
-      blocksFree: 500_000n,
-      blocksAvailable: 500_000n,
+      // More than 32 bits, as exports over object stores have.
+      blocks: 1n << 34n,
+      blocksFree: 1n << 33n,
+      blocksAvailable: 1n << 33n,
       files: 10_000n,
       filesFree: 9_000n,
       blockBytes: 4096,

@@ -1,5 +1,5 @@
 /** Real mounts by the portable driver, and what it says where it cannot work. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { SystemCalls } from '../../lib/fuse/device.ts';
@@ -31,6 +31,8 @@ t.test('portable mount shows its type, reads, and ends its process', { skip }, a
   const large = contentOf({ path: 'large', sizeBytes: 3 * 1024 * 1024 + 17 });
   t.ok(readFileSync(join(mount.mountpoint, 'large')).equals(large));
   t.equal((await mount.state()).passthrough, false);
+  const { bsize, blocks, bfree } = statfsSync(mount.mountpoint);
+  t.same([bsize * blocks, bsize * bfree], [2 ** 46, 2 ** 45], 'sizes beyond 32 bits');
   await mount.tell({ do: 'fail-reads' });
   t.throws(() => readFileSync(join(mount.mountpoint, 'page')), { code: 'EIO' });
   mount.child.send({ id: 1, command: { do: 'unmount', deadlineMs: 5_000 } });
