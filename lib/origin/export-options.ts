@@ -6,7 +6,7 @@ export interface ExportOptions {
   readonly name: string;
   /** For `openStore` and for satellites: without our parameters; holds no secrets, satellites are told it. */
   readonly storeUrl: string;
-  /** Where the objects lie, without parameters. */
+  /** Where the objects lie: the URL without parameters, but for the endpoint. */
   readonly identity: string;
   readonly fileMode: number;
   readonly directoryMode: number;
@@ -86,6 +86,8 @@ function parseExport({ name, url: text }: ExportConfiguration): ExportOptions {
     });
   }
   const storeUrl = url.href;
+  const endpoint = url.searchParams.get('endpoint');
   url.search = '';
+  if (endpoint !== null) url.searchParams.set('endpoint', endpoint);
   return { name, storeUrl, identity: url.href, fileMode, directoryMode, uid, gid, attributes };
 }

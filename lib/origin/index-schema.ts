@@ -21,7 +21,7 @@ export interface IndexSchema {
     /** Told to satellites: another id means that numbers of inodes have another meaning. */
     public_id: string;
     name: string;
-    /** The store's URL without parameters; another one is another export. */
+    /** Where the objects lie, see export-options.ts; another one is another export. */
     identity: string;
     created_ms: number;
   };

@@ -11,7 +11,7 @@ import type { VersionId } from '../base/brand.ts';
 const DIGITS = 32;
 
 export function versionIdOf(object: {
-  /** The store's URL without parameters. */
+  /** Where the objects lie, see export-options.ts. */
   readonly identity: string;
   readonly key: string;
   readonly entityTag: string;
