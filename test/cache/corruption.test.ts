@@ -1,0 +1,138 @@
+import { closeSync, openSync, readdirSync, readSync, truncateSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { BLOCK, openFixture, openVersion } from './fixture.ts';
+import { sourceOf, trueBytes } from './fake-tier.ts';
+
+function blobFile(directory: string, version: string): string {
+  const names = readdirSync(join(directory, 'blobs'), { recursive: true, encoding: 'utf8' });
+  const name = names.find((each) => each.endsWith(version));
+  if (name === undefined) throw new Error(`no file of ${version}`);
+  return join(directory, 'blobs', name);
+}
+
+function flip(path: string, offset: number): void {
+  const fd = openSync(path, 'r+');
+  const byte = Buffer.alloc(1);
+  readSync(fd, byte, 0, 1, offset);
+  byte[0]! ^= 0x10;
+  writeSync(fd, byte, 0, 1, offset);
+  closeSync(fd);
+}
+
+const semantics9 =
+  'A cached block that does not match its checksum is never served; it is fetched again. (What the kernel reads by itself was verified when it was handed over.)';
+
+t.test(`corruption: ${semantics9}`, async (t) => {
+  const sizes = { small: 3 * BLOCK + 99, large: 32 * BLOCK };
+  for (const [name, sizeBytes] of Object.entries(sizes)) {
+    await t.test(name, async (t) => {
+      const { cache, tier, directory } = await openFixture(t);
+      const source = sourceOf(sizeBytes, sizeBytes);
+      const handle = openVersion(cache, source);
+      await handle.fill(0, sizeBytes, { priority: 'demand' });
+      handle.close();
+      await cache.close();
+      flip(blobFile(directory, source.version), BLOCK + 77);
+      tier.fills.length = 0;
+
+      const again = await openFixture(t, { directory, tier, wholeOnOpenBytes: 8 * BLOCK });
+      const reader = openVersion(again.cache, source);
+      t.equal(reader.backingFd(), undefined);
+      for (let offset = 0; offset < sizeBytes; offset += 50_000) {
+        t.ok(trueBytes(source, offset, 50_000).equals(await reader.read(offset, 50_000)));
+      }
+      t.equal(again.cache.stat().checksumFailures, 1);
+      t.same(
+        tier.fills.map((fill) => [fill.offset, fill.length]),
+        [[BLOCK, BLOCK]],
+      );
+      t.type(reader.backingFd(), 'number', 'whole again');
+      reader.close();
+    });
+  }
+});
+
+t.test('corruption in a small file is found by the fill of its open', async (t) => {
+  const { cache, tier, directory } = await openFixture(t);
+  const source = sourceOf(3, 1000);
+  const handle = openVersion(cache, source);
+  await handle.fill(0, 1000, { priority: 'demand' });
+  handle.close();
+  await cache.close();
+  flip(blobFile(directory, source.version), 5);
+  const again = await openFixture(t, { directory, tier });
+  const reader = openVersion(again.cache, source);
+  await reader.fill(0, 1000, { priority: 'demand' });
+  const bytes = Buffer.alloc(1000);
+  readSync(reader.backingFd()!, bytes, 0, 1000, 0);
+  t.same(bytes, trueBytes(source, 0, 1000));
+  t.equal(again.cache.stat().checksumFailures, 1);
+  reader.close();
+});
+
+t.test(
+  'corruption of a blob in passthrough leaves its file alone and gives the next open a fresh one',
+  async (t) => {
+    const { cache, directory } = await openFixture(t);
+    const source = sourceOf(4, 4 * BLOCK);
+    const kernel = openVersion(cache, source);
+    await kernel.fill(0, source.sizeBytes, { priority: 'demand' });
+    const fd = kernel.backingFd()!;
+    flip(blobFile(directory, source.version), 2 * BLOCK);
+    t.match(await cache.verify({}), { blobs: 1, badBlocks: 1 });
+    const used = cache.stat().usedBytes;
+    const next = openVersion(cache, source);
+    await next.fill(0, source.sizeBytes, { priority: 'demand' });
+    t.not(next.backingFd(), fd);
+    const bytes = Buffer.alloc(source.sizeBytes);
+    readSync(next.backingFd()!, bytes, 0, bytes.length, 0);
+    t.same(bytes, trueBytes(source, 0, source.sizeBytes));
+    t.equal(readSync(fd, bytes, 0, bytes.length, 0), bytes.length, 'the old file is whole for who has it');
+    t.same(Buffer.from(await kernel.read(2 * BLOCK, BLOCK)), trueBytes(source, 2 * BLOCK, BLOCK));
+    t.equal(cache.stat().usedBytes, used + source.sizeBytes, 'both take space');
+    kernel.close();
+    t.equal(cache.stat().usedBytes, used, 'until the old one is let go');
+    next.close();
+  },
+);
+
+t.test('corruption by truncation is not served as zeros', async (t) => {
+  const { cache, tier, directory } = await openFixture(t);
+  const source = sourceOf(5, 2 * BLOCK);
+  const handle = openVersion(cache, source);
+  await handle.fill(0, source.sizeBytes, { priority: 'demand' });
+  truncateSync(blobFile(directory, source.version), 100);
+  t.same(Buffer.from(await handle.read(0, source.sizeBytes)), trueBytes(source, 0, source.sizeBytes));
+  await handle.fill(0, source.sizeBytes, { priority: 'demand' });
+  handle.close();
+  await cache.close();
+  truncateSync(blobFile(directory, source.version), 100);
+  truncateSync(blobFile(directory, source.version), source.sizeBytes);
+  const again = await openFixture(t, { directory, tier });
+  const reader = openVersion(again.cache, source);
+  t.same(Buffer.from(await reader.read(0, source.sizeBytes)), trueBytes(source, 0, source.sizeBytes));
+  reader.close();
+});
+
+t.test('corruption is found by verify, dropped and reported', async (t) => {
+  const { cache, tier, directory } = await openFixture(t);
+  for (const number of [1, 2]) {
+    const handle = openVersion(cache, sourceOf(number, 4 * BLOCK));
+    await handle.fill(0, 4 * BLOCK, { priority: 'demand' });
+    handle.close();
+  }
+  for (const block of [0, 3]) flip(blobFile(directory, sourceOf(2, 0).version), block * BLOCK);
+  t.same(await cache.verify({ pathPrefix: '/data/object-1' }), { blobs: 1, bytes: 4 * BLOCK, badBlocks: 0 });
+  t.same(await cache.verify({}), { blobs: 2, bytes: 8 * BLOCK, badBlocks: 2 });
+  t.match(cache.list({ pathPrefix: '/data/object-2' }), [{ state: 'filling', cachedBytes: 2 * BLOCK }]);
+  tier.fills.length = 0;
+  const handle = openVersion(cache, sourceOf(2, 4 * BLOCK));
+  await handle.fill(0, 4 * BLOCK, { priority: 'background' });
+  t.equal(tier.fills.length, 2);
+  t.type(handle.backingFd(), 'number');
+  handle.close();
+  await t.rejects(cache.verify({}, { signal: AbortSignal.abort(new Error('enough')) }), {
+    message: 'enough',
+  });
+});

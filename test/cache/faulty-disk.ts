@@ -1,0 +1,36 @@
+/** The system's disk with faults in front of it. */
+import { type Disk, systemDisk } from '../../cache/disk.ts';
+
+type Operation = keyof Disk;
+
+export interface FaultyDisk {
+  readonly disk: Disk;
+  /** What an operation fails with, such as `{ read: 'EIO' }`. */
+  readonly faults: Partial<Record<Operation, string>>;
+}
+
+export function faultyDisk(overrides: Partial<Disk> = {}): FaultyDisk {
+  const faults: Partial<Record<Operation, string>> = {};
+  const check = (operation: Operation): void => {
+    const code = faults[operation];
+    if (code !== undefined) throw Object.assign(new Error(`${code}: ${operation}`), { code });
+  };
+  const disk = Object.fromEntries(
+    Object.entries({ ...systemDisk, ...overrides }).map(([name, run]) => {
+      const operation = name as Operation;
+      const asynchronous = ['read', 'datasync', 'discard', 'probe'].includes(name);
+      const wrapped = (...args: unknown[]): unknown => {
+        if (!asynchronous) {
+          check(operation);
+          return (run as (...args: unknown[]) => unknown)(...args);
+        }
+        return new Promise((resolve) => {
+          check(operation);
+          resolve((run as (...args: unknown[]) => unknown)(...args));
+        });
+      };
+      return [name, wrapped];
+    }),
+  ) as unknown as Disk;
+  return { disk, faults };
+}
