@@ -1,33 +1,12 @@
 /** The conformance list on a plain local directory, the kernel driver (both ways to read) and the portable driver. */
-import {
-  mkdirSync,
-  mkdtempSync,
-  rmSync,
-  symlinkSync,
-  utimesSync,
-  writeFileSync,
-  lutimesSync,
-  chmodSync,
-} from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { type MountProcess, noMounts, startMount } from '../fuse/mounting.ts';
 import { runConformance } from './operations.ts';
-import { conformanceTree, contentOf } from './tree.ts';
-
-function writeTree(root: string): void {
-  for (const entry of conformanceTree) {
-    const path = join(root, entry.path);
-    if (entry.kind === 'directory') mkdirSync(path);
-    else if (entry.kind === 'symlink') symlinkSync(entry.target ?? '', path);
-    else writeFileSync(path, contentOf(entry));
-    if (entry.kind !== 'symlink') chmodSync(path, entry.mode);
-    const seconds = entry.modifiedMs / 1000;
-    if (entry.kind === 'symlink') lutimesSync(path, seconds, seconds);
-    else utimesSync(path, seconds, seconds);
-  }
-}
+import { conformanceTree } from './tree.ts';
+import { writeTree } from './local-tree.ts';
 
 t.test('conformance of a plain local directory', async (t) => {
   const root = mkdtempSync(join(tmpdir(), 'perigee-local-'));

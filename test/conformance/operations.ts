@@ -50,7 +50,7 @@ export interface ConformanceOptions {
   readonly tree: readonly TreeEntry[];
   /** Every change is refused with EROFS. Otherwise changes are not tried. */
   readonly readOnly: boolean;
-  /** Names of checks that do not apply, with the reason. */
+  /** Names of checks that do not apply and are left out, with the reason. */
   readonly skip?: Readonly<Record<string, string>>;
 }
 
@@ -445,6 +445,8 @@ const refusals: Readonly<Record<string, Check>> = {
 /** Runs the list as one subtest for each check. */
 export async function runConformance(t: Test, options: ConformanceOptions): Promise<void> {
   const { root, tree, readOnly, skip = {} } = options;
-  for (const [name, check] of Object.entries({ ...reads, ...(readOnly ? refusals : {}) }))
-    await t.test(name, { skip: skip[name] ?? false }, () => check(root, tree));
+  for (const [name, check] of Object.entries({ ...reads, ...(readOnly ? refusals : {}) })) {
+    if (skip[name] === undefined) await t.test(name, () => check(root, tree));
+    else t.comment(`left out: ${name}: ${skip[name]}`);
+  }
 }
