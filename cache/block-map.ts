@@ -131,3 +131,11 @@ export function bytesOf(blocks: BlockSet, geometry: BlockGeometry): number {
   const whole = blocks.has(last) ? blocks.count - 1 : blocks.count;
   return whole * geometry.blockBytes + (blocks.has(last) ? geometry.length(last) : 0);
 }
+
+/** Bytes of disk that the blocks of a set take. */
+export function chargeOf(blocks: BlockSet, geometry: BlockGeometry): number {
+  if (blocks.count === 0) return 0;
+  const last = geometry.blocks - 1;
+  const whole = blocks.has(last) ? blocks.count - 1 : blocks.count;
+  return whole * geometry.charge(0) + (blocks.has(last) ? geometry.charge(last) : 0);
+}

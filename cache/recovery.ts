@@ -7,9 +7,9 @@
  */
 import type { VersionId } from '../lib/base/brand.ts';
 import { initialBlobState, nextBlobState } from './blob.ts';
-import { newBlob, usageOfRow } from './blob-row.ts';
+import { bodyOfRow, newBlob, usageOfRow } from './blob-row.ts';
 import type { BlobTable } from './blob-table.ts';
-import { BlockGeometry } from './block-map.ts';
+import { BlockGeometry, chargeOf } from './block-map.ts';
 import type { Catalog, LeanRow } from './catalog.ts';
 import type { Disk } from './disk.ts';
 import type { Shards } from './shards.ts';
@@ -56,7 +56,10 @@ export function recover(options: {
   };
 }
 
-function adopt(row: LeanRow, options: { paths: CachePaths; disk: Disk; table: BlobTable }): void {
+function adopt(
+  row: LeanRow,
+  options: { paths: CachePaths; disk: Disk; catalog: Catalog; table: BlobTable },
+): void {
   const version = row.version as VersionId;
   const blob = newBlob({ version, sizeBytes: row.size_bytes, blockBytes: row.block_bytes, shard: row.shard });
   blob.recorded = true;
@@ -65,7 +68,12 @@ function adopt(row: LeanRow, options: { paths: CachePaths; disk: Disk; table: Bl
     blob.chargedBytes = new BlockGeometry(row.size_bytes, row.block_bytes).chargeAll();
     blob.state = nextBlobState(initialBlobState(), 'restored');
   } else {
-    blob.chargedBytes = options.disk.allocatedBytes(blobPath(options.paths, blob));
+    // A lost block keeps its charge, and what a fill left behind has one, too: whichever is more.
+    const { present, geometry } = bodyOfRow(options.catalog.get(version)!);
+    blob.chargedBytes = Math.max(
+      options.disk.allocatedBytes(blobPath(options.paths, blob)),
+      chargeOf(present, geometry),
+    );
   }
   options.table.adopt(blob);
 }
