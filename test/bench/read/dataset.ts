@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { withCeph } from '../../servers/servers.ts';
 import { openStore } from '../../../lib/store/open-store.ts';
-import { startStoreProxy } from '../../faults/store-proxy.ts';
+import { startLatencyProxy } from '../../faults/latency-proxy.ts';
 import { fileName } from './file-name.ts';
 import type { Stage } from './stage.ts';
 
@@ -105,11 +105,7 @@ export async function prepareDataset(stage: Stage): Promise<Dataset> {
     big,
     greeting: GREETING,
     slowEndpoint: (delayMs) =>
-      (slow ??= startStoreProxy({
-        target: server.endpoint,
-        seed: 1,
-        faults: [{ fault: { kind: 'delay', ms: delayMs } }],
-      }).then((proxy) => {
+      (slow ??= startLatencyProxy({ target: server.endpoint, delayMs }).then((proxy) => {
         stage.atEnd('proxy', () => proxy.close());
         return proxy.endpoint;
       })),

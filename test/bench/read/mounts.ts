@@ -29,6 +29,8 @@ export interface Satellite extends Mounted {
   /** Bytes that came from the store since this mount began. */
   fetchedBytes(): Promise<number>;
   cachedBytes(): Promise<number>;
+  /** Drops whatever is not in use. */
+  evict(): Promise<void>;
   /** Highest resident memory of the daemon so far. */
   peakMemoryBytes(): Promise<number>;
 }
@@ -99,6 +101,7 @@ export class Perigee {
         const lines = text.split('\n').filter((line) => line.startsWith('perigee_tier_bytes_total{'));
         return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0);
       },
+      evict: async () => void (await this.#perigee(['cache', 'evict', mountpoint])),
       cachedBytes: async () => (await status()).cache.usedBytes,
       async peakMemoryBytes() {
         const text = fs.readFileSync(`/proc/${(await status()).pid}/status`, 'utf8');
