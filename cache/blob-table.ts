@@ -95,7 +95,8 @@ export class BlobTable {
       );
       void this.remove(known);
     }
-    const { blockBytes, shards } = this.#options;
+    const { blockBytes, shards, recorder } = this.#options;
+    recorder.settleRemoval(version);
     const blob = newBlob({ version, sizeBytes, blockBytes, shard: shards.take() });
     blob.body = newBody(opened, new BlockGeometry(sizeBytes, blob.blockBytes));
     this.#blobs.set(version, blob);

@@ -156,6 +156,10 @@ export class Catalog {
     })();
   }
 
+  remove(version: string): void {
+    this.#remove.run(version);
+  }
+
   close(): void {
     this.#database.pragma('wal_checkpoint(TRUNCATE)');
     this.#database.close();

@@ -37,9 +37,8 @@ export const CLOSE_FILLS_MS = 5_000;
 /** Of the file system's space the cache leaves so much to others: the fraction, at most the bytes. */
 export const FREE_SPACE_FRACTION = 0.02;
 export const FREE_SPACE_BYTES_MAX = 2048 * MIB;
-/** The file system is asked again after so much time or so many reserved bytes. */
+/** The file system is asked again after so much time; until then promises are subtracted from what it said. */
 export const FREE_SPACE_AGE_MS = 200;
-export const FREE_SPACE_BYTES_BETWEEN = 64 * MIB;
 /** The file system's free space is looked at this often; below the reserve blobs give way until it is exceeded by this factor. */
 export const FREE_SPACE_CHECK_MS = 1_000;
 export const FREE_SPACE_RELIEF_FACTOR = 1.25;

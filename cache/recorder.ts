@@ -79,6 +79,20 @@ export class Recorder {
     if (blob.recorded) this.#removed.add(blob.version);
   }
 
+  /**
+   * A removed version is about to get a new file. Its old row must be gone first: after a crash it would vouch for
+   * blocks that the new file does not have.
+   */
+  settleRemoval(version: string): void {
+    if (!this.#removed.has(version)) return;
+    try {
+      this.#options.catalog.remove(version);
+      this.#removed.delete(version);
+    } catch (error) {
+      this.#options.onFailure(error);
+    }
+  }
+
   /** Commits everything that is known now, except counters of use alone. Failures are reported and tried again later. */
   flush(): boolean {
     while (this.#changed.size + this.#removed.size + this.#durable.size > 0) {

@@ -14,7 +14,6 @@ import type { Disk } from './disk.ts';
 import type { EvictionPolicy } from './eviction-policy.ts';
 import {
   FREE_SPACE_AGE_MS,
-  FREE_SPACE_BYTES_BETWEEN,
   FREE_SPACE_BYTES_MAX,
   FREE_SPACE_CHECK_MS,
   FREE_SPACE_FRACTION,
@@ -39,11 +38,12 @@ export class Space {
   readonly #evictable: (version: string) => boolean;
   #turn: Promise<unknown> = Promise.resolve();
   #relieving = false;
-  /** What the file system said last, and how much was promised since. */
+  /** What the file system said last. */
   #availableBytes = 0;
   #reserveBytes = 0;
   #askedAtMs = Number.NEGATIVE_INFINITY;
-  #promisedSince = 0;
+  /** Of it, what may still be promised. */
+  #roomBytes = 0;
 
   constructor(options: SpaceOptions) {
     this.#options = options;
@@ -126,7 +126,7 @@ export class Space {
   #grant(blob: Blob, bytes: number): Reservation | undefined {
     const { ledger, policy } = this.#options;
     policy.admit(blob.version);
-    this.#promisedSince += bytes;
+    this.#roomBytes -= bytes;
     return ledger.tryReserve(bytes);
   }
 
@@ -135,7 +135,7 @@ export class Space {
     if (bytes === 0) return true;
     if (bytes > ledger.freeBytes) return false;
     this.#ask();
-    return this.#availableBytes - this.#reserveBytes - ledger.reservedBytes >= bytes;
+    return this.#roomBytes >= bytes;
   }
 
   #short(factor: number): boolean {
@@ -145,9 +145,8 @@ export class Space {
   }
 
   #ask(): void {
-    const { clock, disk, directory } = this.#options;
-    const fresh = clock.nowMs() - this.#askedAtMs < FREE_SPACE_AGE_MS;
-    if (fresh && this.#promisedSince < FREE_SPACE_BYTES_BETWEEN) return;
+    const { clock, disk, directory, ledger } = this.#options;
+    if (clock.nowMs() - this.#askedAtMs < FREE_SPACE_AGE_MS) return;
     try {
       const { totalBytes, availableBytes } = disk.space(directory);
       this.#availableBytes = availableBytes;
@@ -155,8 +154,8 @@ export class Space {
     } catch (error) {
       this.#options.onFailure(error);
     }
+    this.#roomBytes = this.#availableBytes - this.#reserveBytes - ledger.reservedBytes;
     this.#askedAtMs = clock.nowMs();
-    this.#promisedSince = 0;
   }
 }
 
