@@ -7,8 +7,19 @@ import { type GetRequest, type ObjectHead, StoreError, type WriteConditions } fr
 /** What GET and HEAD answer alike. */
 export type S3Head = Pick<
   HeadObjectCommandOutput,
-  'ContentLength' | 'ETag' | 'LastModified' | 'Metadata' | 'VersionId'
+  | 'ContentLength'
+  | 'ETag'
+  | 'LastModified'
+  | 'Metadata'
+  | 'ServerSideEncryption'
+  | 'SSECustomerAlgorithm'
+  | 'StorageClass'
+  | 'VersionId'
 >;
+
+/** Kinds of encryption whose entity tags are still the MD5 of the content. */
+const TRANSPARENT_ENCRYPTION: readonly string[] = ['AES256'];
+const EXPRESS_ONE_ZONE = 'EXPRESS_ONEZONE';
 
 export function s3Key(prefix: string, key: string): string {
   const full = prefix + key;
@@ -44,7 +55,19 @@ export function headOf(key: string, answer: S3Head, sizeBytes = answer.ContentLe
     modifiedMs: answer.LastModified?.getTime() ?? 0,
     versionId: versionOf(answer.VersionId),
     metadata: answer.Metadata ?? {},
+    ...(isMd5Tag(entityTag) && tagsAreMd5(answer) ? { contentMd5: entityTag } : {}),
   };
+}
+
+/** Shaped like the tag of an object that was put in one piece. */
+export function isMd5Tag(entityTag: string): boolean {
+  return /^[0-9a-f]{32}$/.test(entityTag);
+}
+
+function tagsAreMd5({ ServerSideEncryption, SSECustomerAlgorithm, StorageClass }: S3Head): boolean {
+  const isTransparent =
+    ServerSideEncryption === undefined || TRANSPARENT_ENCRYPTION.includes(ServerSideEncryption);
+  return isTransparent && SSECustomerAlgorithm === undefined && StorageClass !== EXPRESS_ONE_ZONE;
 }
 
 /** Servers name the only version of a bucket without versions `null`. */

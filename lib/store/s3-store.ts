@@ -75,6 +75,7 @@ export class S3Store implements ObjectStore {
   };
   readonly #client: S3Client;
   readonly #bucket: string;
+  readonly #md5Tags: boolean;
   readonly #prefix: string;
   readonly #clock: Clock;
   readonly #prng: Prng;
@@ -88,6 +89,7 @@ export class S3Store implements ObjectStore {
     this.url = location.url;
     this.#bucket = location.bucket;
     this.#prefix = location.prefix;
+    this.#md5Tags = location.md5Tags;
     this.#clock = options.clock;
     this.#prng = options.prng;
     this.#client = createS3Client(location);
@@ -132,7 +134,7 @@ export class S3Store implements ObjectStore {
       const full = s3Key(this.#prefix, key);
       const { signal } = attempt;
       const answer =
-        this.#direct.canServe(attempt) && range
+        this.#direct.canServeGet(attempt, request) && (range !== undefined || this.#md5Tags)
           ? await this.#direct.read(full, { ...request, method: 'GET', signal })
           : await this.#client.send(
               new GetObjectCommand({
@@ -269,7 +271,8 @@ export class S3Store implements ObjectStore {
     const source = answer.Body as Readable;
     try {
       const { length, sizeBytes } = answeredRange(request, answer);
-      const head = headOf(request.key, answer, sizeBytes);
+      const { contentMd5, ...told } = headOf(request.key, answer, sizeBytes);
+      const head = this.#md5Tags && contentMd5 !== undefined ? { ...told, contentMd5 } : told;
       expectVersion(request, head);
       const body = new GuardedBody(source, {
         what,

@@ -1,5 +1,6 @@
 /** The parts of `s3://bucket/prefix?endpoint=…`, checked: every unknown or senseless one is a `UsageError`. */
 import { UsageError } from '../base/errors.ts';
+import { nearMiss } from '../config/near-miss.ts';
 
 export interface S3Location {
   readonly bucket: string;
@@ -12,11 +13,13 @@ export interface S3Location {
   readonly connections: number;
   /** A file of certificates to trust beside the system's. */
   readonly caFile: string | undefined;
+  /** False (`entityTags=opaque`): this server's entity tags look like MD5 and are something else. */
+  readonly md5Tags: boolean;
   /** For people. */
   readonly url: string;
 }
 
-const PARAMETERS = ['endpoint', 'region', 'pathStyle', 'connections', 'caFile'] as const;
+const PARAMETERS = ['endpoint', 'region', 'pathStyle', 'connections', 'caFile', 'entityTags'] as const;
 type Parameter = (typeof PARAMETERS)[number];
 
 const CONNECTIONS_DEFAULT = 128;
@@ -47,6 +50,7 @@ export function parseS3Url(url: URL): S3Location {
     pathStyle: booleanOf('pathStyle', values.get('pathStyle')),
     connections: connectionsOf(values.get('connections')),
     caFile: values.get('caFile'),
+    md5Tags: md5TagsOf(values.get('entityTags')),
     url: url.href,
   };
 }
@@ -61,7 +65,7 @@ function parametersOf(url: URL): Map<Parameter, string> {
     }
     const known = PARAMETERS.find((parameter) => parameter === name);
     if (!known) {
-      const near = nearest(name);
+      const near = nearMiss(name, PARAMETERS);
       throw new UsageError(`store URL: unknown parameter ${name}`, {
         hint: near === undefined ? `known are ${PARAMETERS.join(', ')}` : `did you mean ${near}`,
       });
@@ -105,6 +109,12 @@ function booleanOf(name: Parameter, value: string | undefined): boolean {
   throw new UsageError(`store URL: ${name} is ${JSON.stringify(value)}`, { hint: 'use true or false' });
 }
 
+function md5TagsOf(value: string | undefined): boolean {
+  if (value === undefined || value === 'md5') return true;
+  if (value === 'opaque') return false;
+  throw new UsageError(`store URL: entityTags is ${JSON.stringify(value)}`, { hint: 'use md5 or opaque' });
+}
+
 function connectionsOf(value: string | undefined): number {
   if (value === undefined) return CONNECTIONS_DEFAULT;
   const count = /^\d{1,4}$/.test(value) ? Number(value) : 0;
@@ -112,29 +122,4 @@ function connectionsOf(value: string | undefined): number {
   throw new UsageError(`store URL: connections is ${JSON.stringify(value)}`, {
     hint: `use a number from 1 to ${CONNECTIONS_MAX}`,
   });
-}
-
-/** The known parameter that differs by one or two typed characters, or only by case and separators. */
-function nearest(name: string): Parameter | undefined {
-  const plain = (text: string): string => text.toLowerCase().replace(/[^a-z]/g, '');
-  let best: Parameter | undefined;
-  let bestEdits = 3;
-  for (const parameter of PARAMETERS) {
-    const edits = editDistance(plain(name), plain(parameter));
-    if (edits < bestEdits) [best, bestEdits] = [parameter, edits];
-  }
-  return best;
-}
-
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const replace = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, replace));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
 }

@@ -24,6 +24,7 @@ t.test('store URLs that make no sense are refused with a hint', (t) => {
     ['s3://bucket?accessKeyId=x', /must not stand/, /profile/],
     ['s3://bucket?sessionToken=x', /must not stand/, /role/],
     ['s3://bucket?endpiont=http://h', /unknown parameter endpiont/, /did you mean endpoint/],
+    ['s3://bucket?entityTags=random', /entityTags is/, /md5 or opaque/],
     ['s3://bucket?path_style=true', /unknown parameter/, /did you mean pathStyle/],
     ['s3://bucket?wholly=other', /unknown parameter/, /known are endpoint/],
     ['s3://bucket?region=a&region=b', /twice/, /^$/],
