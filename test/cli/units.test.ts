@@ -3,12 +3,11 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import t from 'tap';
+import { needs, unmet } from '../support/requirements.ts';
 
 const units = path.join(import.meta.dirname, '../../systemd');
-const installed = spawnSync('systemd-analyze', ['--version']).status === 0;
-const skip = installed ? false : 'systemd-analyze is not installed: apt-get install systemd';
 
-t.test('systemd-analyze verify accepts the units', { skip }, async (t) => {
+t.test('systemd-analyze verify accepts the units', { skip: unmet(needs.systemdAnalyze) }, async (t) => {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'perigee-units-'));
   t.teardown(() => fs.rmSync(directory, { recursive: true, force: true }));
   const files = fs.readdirSync(units).map((name) => {

@@ -1,11 +1,12 @@
 /** Starts mounts in processes of their own for tests, talks to them, and cleans up after them. */
-import { type ChildProcess, fork, spawnSync } from 'node:child_process';
+import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { accessSync, constants, existsSync, mkdtempSync, rmdirSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { SystemCalls, UnmountFlag } from '../../lib/fuse/device.ts';
+import { needs, unmet } from '../support/requirements.ts';
 
 export interface MountSettings {
   readonly driver: 'kernel' | 'portable';
@@ -45,18 +46,7 @@ export interface MountState {
 
 /** False where mounts can be made; else why not. */
 export function noMounts(driver: 'kernel' | 'portable' = 'kernel'): string | false {
-  if (process.platform !== 'linux') return 'the kernel driver is for Linux';
-  if (process.getuid?.() !== 0) return 'mounting needs root';
-  try {
-    accessSync('/dev/fuse', constants.R_OK | constants.W_OK);
-  } catch {
-    return '/dev/fuse is not there';
-  }
-  if (driver === 'portable') {
-    const probe = spawnSync(process.execPath, ['-e', "require('fuse-native')"], { timeout: 20_000 });
-    if (probe.status !== 0) return 'libfuse 2 is missing: apt-get install libfuse2 fuse';
-  }
-  return false;
+  return unmet(needs.fuse, ...(driver === 'portable' ? [needs.libfuse2] : []));
 }
 
 /** A fresh empty directory; whatever is mounted there is detached at the end of the test. */

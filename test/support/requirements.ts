@@ -24,8 +24,10 @@ export const needs = {
     install: 'run as root on Linux with the fuse module',
   },
   libfuse2: {
-    name: 'libfuse 2 and fuse-native',
-    met: () => spawnSync('sh', ['-c', 'ldconfig -p | grep -q libfuse.so.2']).status === 0,
+    name: 'fuse-native and its libfuse 2',
+    met: () =>
+      spawnSync(process.execPath, ['-e', "require('fuse-native')"], { cwd: import.meta.dirname }).status ===
+      0,
     install: 'apt-get install libfuse2 && npm install',
   },
   loop: {
@@ -36,8 +38,8 @@ export const needs = {
   mkfs: tool('mkfs.ext4', 'e2fsprogs'),
   ceph: tool('radosgw', 'ceph-mon ceph-mgr ceph-osd radosgw bc uuid-runtime'),
   swift: tool('swift-proxy-server', 'swift-proxy swift-account swift-container swift-object memcached'),
+  openssl: tool('openssl', 'openssl'),
   rsync: tool('rsync', 'rsync'),
-  getfattr: tool('getfattr', 'attr'),
   systemdAnalyze: tool('systemd-analyze', 'systemd'),
 } satisfies Record<string, Requirement>;
 
