@@ -8,7 +8,7 @@
  */
 import { invariant } from '../lib/base/errors.ts';
 import type { Logger } from '../lib/telemetry/log.ts';
-import type { OpenVersion } from './block-cache.ts';
+import { CacheError, type OpenVersion } from './block-cache.ts';
 import { type Blob, type BlobBody, type BlobEvent, nextBlobState } from './blob.ts';
 import { bodyOfRow, newBlob, newBody } from './blob-row.ts';
 import { BlockGeometry } from './block-map.ts';
@@ -38,6 +38,7 @@ export class BlobTable {
   readonly #options: BlobTableOptions;
   readonly #blobs = new Map<string, Blob>();
   #discarded = 0;
+  #closed = false;
   #pinnedBytes = 0;
   #completeBlobs = 0;
 
@@ -123,6 +124,7 @@ export class BlobTable {
     const body = blob.body;
     invariant(body !== undefined, 'a blob in use has its body');
     if (body.fd !== undefined) return body.fd;
+    if (this.#closed) throw new CacheError('closed', 'the cache is shutting down');
     invariant(blob.state.kind !== 'evicting', 'a removed file is not opened again');
     const path = blobPath(this.#options.paths, blob);
     const create = body.present.count === 0 && body.charged.count === 0;
@@ -233,10 +235,14 @@ export class BlobTable {
     }
   }
 
-  /** Closes every descriptor; the process is done with the directory. */
+  /**
+   * Closes every descriptor that nobody is using at this moment; the others with the end of their use, because the
+   * number of a closed one may already be another file's.
+   */
   close(): void {
+    this.#closed = true;
     for (const blob of this.#blobs.values()) {
-      if (blob.body?.fd === undefined) continue;
+      if (blob.body?.fd === undefined || blob.holds > 0 || blob.body.fills.size > 0) continue;
       this.#options.disk.close(blob.body.fd);
       blob.body.fd = undefined;
     }

@@ -7,6 +7,7 @@
  */
 import type { Tier, VersionSource } from '../lib/tiers/tier.ts';
 import type { Metrics } from '../lib/telemetry/metrics.ts';
+import { CacheError } from './block-cache.ts';
 import type { Counters } from './counters.ts';
 import { BYPASS_READS_MAX, BYPASS_WINDOW_BYTES, BYPASS_WINDOWS_MAX } from './limits.ts';
 import { Slots } from './slots.ts';
@@ -63,7 +64,7 @@ export class Bypass {
   }
 
   close(): void {
-    this.#closing.abort(new Error('the cache is shutting down'));
+    this.#closing.abort(new CacheError('closed', 'the cache is shutting down'));
     this.#windows.clear();
   }
 

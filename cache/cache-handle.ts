@@ -15,7 +15,7 @@ import { bytesOf } from './block-map.ts';
 import type { Bypass } from './bypass.ts';
 import type { Counters } from './counters.ts';
 import type { DeviceHealth } from './device-health.ts';
-import type { Disk } from './disk.ts';
+import { type Disk, diskFault } from './disk.ts';
 import type { Fill } from './fill.ts';
 import { type FillTable, isSinkFailure } from './fill-table.ts';
 import type { Filler } from './filler.ts';
@@ -170,10 +170,20 @@ export class BlobHandle implements CacheHandle {
         continue;
       }
       if (present.has(block)) {
-        await verifier.block(this.#blob, block);
+        try {
+          await verifier.block(this.#blob, block);
+        } catch (error) {
+          if (diskFault(error) === 'exhausted') return undefined;
+          throw error;
+        }
         continue;
       }
       const running = this.#body.fills.get(block);
+      if (running?.signal.aborted) {
+        // Given up by those who wanted it; not by us.
+        await running.settled;
+        continue;
+      }
       if (running !== undefined) {
         waits.push({ fill: running, upTo: Math.min(range.end, geometry.end(block)), own: false });
         block++;
@@ -214,6 +224,7 @@ export class BlobHandle implements CacheHandle {
     const { disk, table, health } = this.#parts;
     const length = range.end - range.offset;
     let cause: unknown;
+    this.#blob.holds++;
     try {
       const bytes = Buffer.allocUnsafeSlow(length);
       const read = await disk.read(table.descriptor(this.#blob), bytes, range.offset);
@@ -221,7 +232,11 @@ export class BlobHandle implements CacheHandle {
       cause = new Error(`the file of ${this.#blob.version} is shorter than its blocks`);
     } catch (error) {
       cause = error;
+    } finally {
+      this.#blob.holds--;
+      if (this.#closed) table.release(this.#blob);
     }
+    if (cause instanceof CacheError) throw cause;
     health.report(cause);
     this.#loseBlocks(range);
     return this.#around(range);

@@ -27,6 +27,7 @@ export class FillTable {
     readonly counters: Counters;
   };
   readonly #running = new Map<Fill, Promise<void>>();
+  #closed = false;
 
   constructor(options: {
     readonly tier: Tier;
@@ -57,6 +58,10 @@ export class FillTable {
   }
 
   start(blob: Blob, run: BlockSpan, how: { priority: FetchPriority; reservation: Reservation }): Fill {
+    if (this.#closed) {
+      how.reservation.settle(0);
+      throw new CacheError('closed', 'the cache is shutting down');
+    }
     const body = blob.body;
     invariant(body !== undefined && blob.state.kind === 'filling', 'only a filling blob is filled');
     invariant(run.first < run.end, 'a fill has blocks');
@@ -73,6 +78,7 @@ export class FillTable {
 
   /** Gives up everything on its way and resolves when it has stopped. */
   async close(): Promise<void> {
+    this.#closed = true;
     const reason = new CacheError('closed', 'the cache is shutting down');
     for (const fill of this.#running.keys()) fill.abort(reason);
     await Promise.allSettled(this.#running.values());

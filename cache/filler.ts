@@ -12,6 +12,7 @@ import type { Blob } from './blob.ts';
 import type { BlockSpan } from './block-map.ts';
 import type { BlobTable } from './blob-table.ts';
 import type { DeviceHealth } from './device-health.ts';
+import { diskFault } from './disk.ts';
 import type { Fill } from './fill.ts';
 import { WHOLE_FILL } from './fill.ts';
 import { type FillTable, isSinkFailure } from './fill-table.ts';
@@ -64,7 +65,7 @@ export class Filler {
       }
       await this.#bring(blob, order);
     } catch (error) {
-      if (!isSinkFailure(error)) throw error;
+      if (!isSinkFailure(error) && diskFault(error) !== 'exhausted') throw error;
     } finally {
       blob.holds--;
       if (verified.count < present.count && blob.sizeBytes > wholeOnOpenBytes) verifier.inBackground(blob);
@@ -89,6 +90,11 @@ export class Filler {
     for (let block = order.span.first; block < order.span.end;) {
       if (blob.state.kind !== 'filling' || order.stopped() || !health.mayFill || failure !== undefined) break;
       const other = running.get(block);
+      if (other?.signal.aborted) {
+        // Given up by those who wanted it; not by us.
+        await other.settled;
+        continue;
+      }
       if (other !== undefined && other !== joined) waitFor((joined = other));
       if (other !== undefined || present.has(block)) block++;
       else {

@@ -126,7 +126,7 @@ class NvmeCache implements BlockCache {
       onRecorded: (blob) => table.release(blob),
       onUnsynced: (blob, error) => {
         health.report(error);
-        void table.remove(blob);
+        if (blob.state.kind === 'complete') void table.remove(blob);
       },
     }));
     const { blockBytes } = options;

@@ -6,6 +6,7 @@
  * whoever needs it next. Two comparisons of one block at one time are one.
  */
 import { crc32 } from 'node:zlib';
+import { CacheError } from './block-cache.ts';
 import type { Blob } from './blob.ts';
 import type { BlobTable } from './blob-table.ts';
 import type { Counters } from './counters.ts';
@@ -127,7 +128,7 @@ export class Verifier {
     } catch (caught) {
       error = caught;
       // Neither good nor bad: this process cannot look at it now.
-      if (diskFault(error) === 'exhausted') throw error;
+      if (error instanceof CacheError || diskFault(error) === 'exhausted') throw error;
       if (diskFault(error) !== 'missing') health.report(error);
     }
     if (error === undefined) counters.checksumFailure();

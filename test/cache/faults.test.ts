@@ -149,6 +149,64 @@ t.test('reader that is interrupted leaves, and a fetch that nobody wants is give
   t.equal(cache.stat().reservedBytes, 0);
 });
 
+t.test('fill that somebody else gave up is fetched again for who still wants it', async (t) => {
+  const { cache, tier } = await openFixture(t);
+  tier.hold = true;
+  const source = sourceOf(1, BLOCK);
+  const handle = openVersion(cache, source);
+  const given = new AbortController();
+  const first = handle.fill(0, BLOCK, { priority: 'readahead', signal: given.signal });
+  await tier.untilHeld(1);
+  given.abort(new Error('enough'));
+  const fill = handle.fill(0, BLOCK, { priority: 'demand' });
+  const read = handle.read(0, 10);
+  await t.rejects(first, { message: 'enough' });
+  await tier.untilHeld(2);
+  tier.held[1]!.finish();
+  await fill;
+  t.same(Buffer.from(await read), trueBytes(source, 0, 10));
+  t.equal(tier.fills.length, 2);
+  handle.close();
+});
+
+t.test('reads and handles outlive the descriptor that they use, not longer', async (t) => {
+  const { cache } = await openFixture(t);
+  const source = sourceOf(1, BLOCK);
+  const handle = openVersion(cache, source);
+  await handle.fill(0, BLOCK, { priority: 'demand' });
+  const read = handle.read(0, BLOCK);
+  handle.close();
+  t.same(Buffer.from(await read), trueBytes(source, 0, BLOCK));
+  const other = openVersion(cache, source);
+  const late = other.read(0, BLOCK);
+  const closed = cache.close();
+  t.same(Buffer.from(await late), trueBytes(source, 0, BLOCK));
+  await closed;
+  await t.rejects(other.read(0, BLOCK), { code: 'closed' });
+  other.close();
+});
+
+t.test("descriptors that run out cost no read and are not the disk's fault", async (t) => {
+  const { disk, faults } = faultyDisk();
+  const { cache, tier, directory } = await openFixture(t);
+  const source = sourceOf(1, 2 * BLOCK);
+  const handle = openVersion(cache, source);
+  await handle.fill(0, source.sizeBytes, { priority: 'demand' });
+  handle.close();
+  await cache.close();
+  const again = await openFixture(t, { directory, tier, disk });
+  faults.open = 'EMFILE';
+  const reader = openVersion(again.cache, source);
+  await reader.fill(0, source.sizeBytes, { priority: 'demand' });
+  t.same(Buffer.from(await reader.read(5, 100)), trueBytes(source, 5, 100));
+  t.equal(again.cache.stat().health, 'normal');
+  delete faults.open;
+  await reader.fill(0, source.sizeBytes, { priority: 'demand' });
+  t.type(reader.backingFd(), 'number');
+  t.equal(tier.fills.length, 1, 'nothing was lost');
+  reader.close();
+});
+
 t.test('reader never waits longer than the bound', async (t) => {
   const clock = new ManualClock();
   const { cache, tier } = await openFixture(t, { clock });

@@ -6,6 +6,10 @@ import { MIB } from '../../lib/base/limits.ts';
 import { BLOCK, openFixture, openVersion, temporaryDirectory } from './fixture.ts';
 import { sourceOf, trueBytes } from './fake-tier.ts';
 
+function run(command: string, ...args: string[]): void {
+  execFileSync(command, args, { stdio: 'pipe' });
+}
+
 /** Mounts a small ext4 of its own; undefined and the reason where that is not permitted. */
 function smallFileSystem(t: Test, sizeBytes: number): string | undefined {
   const place = temporaryDirectory(t);
@@ -14,13 +18,13 @@ function smallFileSystem(t: Test, sizeBytes: number): string | undefined {
   writeFileSync(image, '');
   truncateSync(image, sizeBytes);
   try {
-    execFileSync('mkfs.ext4', ['-q', '-F', '-m', '0', image], { stdio: 'pipe' });
-    execFileSync('mount', ['-o', 'loop', image, mountpoint], { stdio: 'pipe' });
+    run('mkfs.ext4', '-q', '-F', '-m', '0', image);
+    run('mount', '-o', 'loop', image, mountpoint);
   } catch (error) {
     t.comment(String(error));
     return undefined;
   }
-  t.teardown(() => execFileSync('umount', [mountpoint]));
+  t.teardown(() => run('umount', mountpoint));
   return mountpoint;
 }
 

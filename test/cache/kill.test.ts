@@ -1,13 +1,14 @@
 import { spawn } from 'node:child_process';
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { seededPrng } from '../../lib/base/prng.ts';
 import { openFixture, openVersion, temporaryDirectory } from './fixture.ts';
 import { trueBytes } from './fake-tier.ts';
 import { KILL_BLOCK, KILL_CAPACITY, KILL_FILES, killSource } from './kill-plan.ts';
 
-const child = join(import.meta.dirname, 'kill-child.ts');
+const child = fileURLToPath(new URL('./killed-process.ts', import.meta.url));
 
 /** Runs the child until an instant that the seed chooses, then kills it. Returns what it complained about. */
 async function runAndKill(directory: string, seed: number): Promise<string> {
