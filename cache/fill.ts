@@ -69,11 +69,14 @@ export class Fill {
   }
 
   /**
-   * Resolves when everything below `upTo` is readable.
+   * Resolves when everything below `upTo` is readable. Gives up after `stallMs` without progress.
    * @throws what the tier failed with; the signal's reason; TierError timeout
    */
-  async wait(upTo: number, options: { readonly clock: Clock; readonly signal?: AbortSignal | undefined }) {
-    const { clock, signal } = options;
+  async wait(
+    upTo: number,
+    options: { readonly clock: Clock; readonly signal?: AbortSignal | undefined; readonly stallMs?: number },
+  ) {
+    const { clock, signal, stallMs = FILL_WAIT_MS } = options;
     if (this.#filledTo >= upTo || this.#outcome === 'good') return;
     if (this.#outcome !== undefined) throw this.#outcome.error;
     signal?.throwIfAborted();
@@ -87,9 +90,16 @@ export class Fill {
     };
     const onAbort = (): void => giveUp(signal?.reason);
     signal?.addEventListener('abort', onAbort, { once: true });
-    const stopTimer = clock.after(FILL_WAIT_MS, () =>
-      giveUp(new TierError('timeout', `no bytes within ${FILL_WAIT_MS} ms`)),
-    );
+    let seen = this.#filledTo;
+    let stopTimer = (): void => undefined;
+    const watch = (): void => {
+      stopTimer = clock.after(stallMs, () => {
+        if (this.#filledTo === seen) return giveUp(new TierError('timeout', `no bytes within ${stallMs} ms`));
+        seen = this.#filledTo;
+        watch();
+      });
+    };
+    watch();
     try {
       await promise;
       this.#served = true;

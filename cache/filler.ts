@@ -16,7 +16,7 @@ import { diskFault } from './disk.ts';
 import type { Fill } from './fill.ts';
 import { WHOLE_FILL } from './fill.ts';
 import { type FillTable, isSinkFailure } from './fill-table.ts';
-import { FILLS_MAX } from './limits.ts';
+import { FILL_WAIT_AHEAD_MS, FILL_WAIT_MS, FILLS_MAX } from './limits.ts';
 import { Slots } from './slots.ts';
 import type { Space } from './space.ts';
 import type { Verifier } from './verification.ts';
@@ -77,11 +77,12 @@ export class Filler {
     const { health, clock } = this.#options;
     const { present, fills: running } = this.#options.table.load(blob);
     const { signal } = order;
+    const stallMs = order.priority === 'demand' ? FILL_WAIT_MS : FILL_WAIT_AHEAD_MS;
     const waits = new Set<Promise<void>>();
     let failure: { readonly error: unknown } | undefined;
     const waitFor = (fill: Fill): void => {
       const wait = fill
-        .wait(WHOLE_FILL, { clock, signal })
+        .wait(WHOLE_FILL, { clock, signal, stallMs })
         .catch((error: unknown) => void (failure ??= { error }))
         .finally(() => waits.delete(wait));
       waits.add(wait);

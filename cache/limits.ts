@@ -5,8 +5,12 @@ import { KIB, MIB, STORE_DEADLINE_MS } from '../lib/base/limits.ts';
 export const FILL_BYTES_MAX = 8 * MIB;
 /** Fills on their way at one time, by priority; what waits behind them can still be overtaken by a reader. */
 export const FILLS_MAX = { demand: 64, readahead: 16, background: 4 } as const;
-/** A reader's wait for bytes on their way. The tier's own deadline is the same; this one is for its failure to keep it. */
+/**
+ * A wait for a fill that makes no progress. The tier's own deadline is the same; this one is for its failure to
+ * keep it. What nobody waits for may queue for longer.
+ */
 export const FILL_WAIT_MS = STORE_DEADLINE_MS + 5_000;
+export const FILL_WAIT_AHEAD_MS = 10 * STORE_DEADLINE_MS;
 
 /** Reads around the blob that are on their way at one time, and the memory that they may take together. */
 export const BYPASS_READS_MAX = 8;
@@ -46,6 +50,9 @@ export const FREE_SPACE_RELIEF_FACTOR = 1.25;
 export const PINNED_FRACTION_MAX = 0.9;
 /** A file up to this size is unlinked on the spot (tens of microseconds). */
 export const UNLINK_NOW_BYTES_MAX = 8 * MIB;
+
+/** The gauges of the metrics are set this often. */
+export const PUBLISH_INTERVAL_MS = 5_000;
 
 /** Blobs of an earlier run that are verified in the background at one time. */
 export const VERIFICATIONS_MAX = 1;

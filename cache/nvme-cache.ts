@@ -32,7 +32,7 @@ import { type EvictionPolicy, reusePolicy } from './eviction-policy.ts';
 import { FillTable } from './fill-table.ts';
 import { Filler } from './filler.ts';
 import { cachePaths, prepareDirectory } from './format.ts';
-import { CLOSE_FILLS_MS, PINNED_FRACTION_MAX } from './limits.ts';
+import { CLOSE_FILLS_MS, PINNED_FRACTION_MAX, PUBLISH_INTERVAL_MS } from './limits.ts';
 import { type DirectoryLock, lockDirectory } from './lock.ts';
 import { Recorder } from './recorder.ts';
 import { recover } from './recovery.ts';
@@ -100,6 +100,7 @@ class NvmeCache implements BlockCache {
   readonly #parts: CacheParts;
   readonly #scrub: Scrub;
   readonly #shards: Shards;
+  readonly #stopPublishing: () => void;
   #closed: Promise<void> | undefined;
 
   constructor(
@@ -153,6 +154,7 @@ class NvmeCache implements BlockCache {
     const filler = new Filler({ table, fills, space, health, verifier, clock, metrics, wholeOnOpenBytes });
     const bypass = new Bypass({ tier, counters, metrics });
     this.#parts = { disk, table, fills, filler, space, health, verifier, bypass, counters, clock };
+    this.#stopPublishing = clock.every(PUBLISH_INTERVAL_MS, () => this.#publish());
     this.#scrub = new Scrub({ table, verifier, health, clock, logger });
   }
 
@@ -290,6 +292,7 @@ class NvmeCache implements BlockCache {
   async #close(): Promise<void> {
     const { fills, space, health, verifier, bypass, clock } = this.#parts;
     this.#scrub.close();
+    this.#stopPublishing();
     bypass.close();
     const stopped = Promise.allSettled([fills.close(), verifier.close(), space.close()]);
     const { promise: late, resolve } = Promise.withResolvers<void>();

@@ -1,6 +1,8 @@
 import { closeSync, openSync, readdirSync, readSync, truncateSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { SCRUB_INTERVAL_MS } from '../../cache/limits.ts';
+import { ManualClock } from './manual-clock.ts';
 import { BLOCK, openFixture, openVersion } from './fixture.ts';
 import { sourceOf, trueBytes } from './fake-tier.ts';
 
@@ -113,6 +115,22 @@ t.test('corruption by truncation is not served as zeros', async (t) => {
   const reader = openVersion(again.cache, source);
   t.same(Buffer.from(await reader.read(0, source.sizeBytes)), trueBytes(source, 0, source.sizeBytes));
   reader.close();
+});
+
+t.test('corruption is found by the scrub before anybody asks', async (t) => {
+  const clock = new ManualClock();
+  const { cache, directory } = await openFixture(t, { clock });
+  const source = sourceOf(6, 5 * BLOCK);
+  const handle = openVersion(cache, source);
+  await handle.fill(0, source.sizeBytes, { priority: 'demand' });
+  handle.close();
+  flip(blobFile(directory, source.version), 3 * BLOCK + 1);
+  for (let round = 0; cache.stat().checksumFailures === 0; round++) {
+    if (round === 10_000) throw new Error('the scrub did not find it');
+    clock.advance(SCRUB_INTERVAL_MS);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  t.match(cache.list({}), [{ state: 'filling', cachedBytes: 4 * BLOCK }]);
 });
 
 t.test('corruption is found by verify, dropped and reported', async (t) => {

@@ -1,6 +1,10 @@
-import { readSync } from 'node:fs';
+import { readSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import Database from 'better-sqlite3';
 import t from 'tap';
 import { BLOCK, openFixture, openVersion } from './fixture.ts';
+import { faultyDisk } from './faulty-disk.ts';
+import { ManualClock } from './manual-clock.ts';
 import { sourceOf, trueBytes } from './fake-tier.ts';
 
 t.test('cache serves every byte of a version and fetches each block once', async (t) => {
@@ -61,6 +65,68 @@ t.test('cache serves a reader below the mark of a fill that is still running', a
   t.equal(handle.backingFd(), undefined);
   tier.held[0]!.finish();
   handle.close();
+});
+
+t.test('cache a read hit writes nothing', async (t) => {
+  const { cache, directory } = await openFixture(t);
+  const source = sourceOf(6, BLOCK);
+  const handle = openVersion(cache, source);
+  await handle.fill(0, BLOCK, { priority: 'demand' });
+  cache.list({});
+  const log = join(directory, 'catalog.db-wal');
+  const { mtimeMs, size } = statSync(log);
+  for (let read = 0; read < 50; read++) await handle.read(0, 100);
+  handle.close();
+  openVersion(cache, source).close();
+  t.match(statSync(log), { mtimeMs, size });
+  t.match(cache.list({}), [{ uses: 2, state: 'complete', open: false }]);
+});
+
+t.test('cache records a blob as complete only after its bytes are on the device', async (t) => {
+  const synced: (() => void)[] = [];
+  const { disk } = faultyDisk({ datasync: () => new Promise<void>((resolve) => synced.push(resolve)) });
+  const clock = new ManualClock();
+  const { cache, directory } = await openFixture(t, { disk, clock });
+  const handle = openVersion(cache, sourceOf(7, BLOCK));
+  await handle.fill(0, BLOCK, { priority: 'demand' });
+  t.equal(cache.stat().completeBlobs, 1, 'complete for this process at once');
+  const recorded = (): unknown => {
+    cache.list({});
+    const catalog = new Database(join(directory, 'catalog.db'), { readonly: true });
+    const states = catalog.prepare('SELECT state FROM blob').pluck().all();
+    catalog.close();
+    return states;
+  };
+  t.same(recorded(), ['filling']);
+  while (synced.length === 0) {
+    clock.advance(500);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  t.same(recorded(), ['filling']);
+  synced[0]!();
+  await new Promise((resolve) => setImmediate(resolve));
+  t.same(recorded(), ['complete']);
+  handle.close();
+});
+
+t.test('cache large blob of an earlier run is verified in the background while it is served', async (t) => {
+  const { cache, tier, directory } = await openFixture(t);
+  const source = sourceOf(8, 60 * BLOCK);
+  const handle = openVersion(cache, source);
+  await handle.fill(0, source.sizeBytes, { priority: 'demand' });
+  handle.close();
+  await cache.close();
+  const again = await openFixture(t, { directory, tier, wholeOnOpenBytes: BLOCK });
+  const reader = openVersion(again.cache, source);
+  t.equal(reader.backingFd(), undefined);
+  t.same(Buffer.from(await reader.read(31 * BLOCK, 10)), trueBytes(source, 31 * BLOCK, 10));
+  for (let round = 0; reader.backingFd() === undefined; round++) {
+    if (round === 100_000) throw new Error('never verified');
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  t.equal(tier.fills.filter((fill) => fill.source === source).length > 0, true);
+  t.equal(again.cache.stat().fetchedBytes, 0);
+  reader.close();
 });
 
 t.test('cache second open of the same directory serves without any tier call', async (t) => {
