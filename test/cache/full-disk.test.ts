@@ -3,6 +3,7 @@ import { mkdirSync, rmSync, statfsSync, truncateSync, writeFileSync } from 'node
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { MIB } from '../../lib/base/limits.ts';
+import { needs, unmet } from '../support/requirements.ts';
 import { BLOCK, openFixture, openVersion, temporaryDirectory } from './fixture.ts';
 import { sourceOf, trueBytes } from './fake-tier.ts';
 
@@ -10,29 +11,23 @@ function run(command: string, ...args: string[]): void {
   execFileSync(command, args, { stdio: 'pipe' });
 }
 
-/** Mounts a small ext4 of its own; undefined and the reason where that is not permitted. */
-function smallFileSystem(t: Test, sizeBytes: number): string | undefined {
+/** Mounts a small ext4 of its own for as long as the test runs. */
+function smallFileSystem(t: Test, sizeBytes: number): string {
   const place = temporaryDirectory(t);
   const [image, mountpoint] = [join(place, 'image'), join(place, 'mount')];
   mkdirSync(mountpoint);
   writeFileSync(image, '');
   truncateSync(image, sizeBytes);
-  try {
-    run('mkfs.ext4', '-q', '-F', '-m', '0', image);
-    run('mount', '-o', 'loop', image, mountpoint);
-  } catch (error) {
-    t.comment(String(error));
-    return undefined;
-  }
+  run('mkfs.ext4', '-q', '-F', '-m', '0', image);
+  run('mount', '-o', 'loop', image, mountpoint);
   t.teardown(() => run('umount', mountpoint));
   return mountpoint;
 }
 
-const mountpoint = smallFileSystem(t, 24 * MIB);
-const skip = mountpoint === undefined && 'needs mkfs.ext4 and the right to mount (run as root)';
+const skip = unmet(needs.loop, needs.mkfs);
 
 t.test('full disk: reads go on, and the cache leaves the file system its reserve', { skip }, async (t) => {
-  if (mountpoint === undefined) return;
+  const mountpoint = smallFileSystem(t, 24 * MIB);
   // The capacity promises more than the file system has.
   const { cache, tier } = await openFixture(t, { directory: mountpoint, capacityBytes: 512 * MIB });
   const readAll = async (from: number, to: number): Promise<void> => {
