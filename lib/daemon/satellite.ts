@@ -90,6 +90,7 @@ async function assemble(
     directory: options.cacheDirectory,
     capacityBytes: options.cacheBytes,
     blockBytes: options.blockBytes,
+    wholeOnOpenBytes: options.wholeOnOpenBytes,
     tier,
     clock,
     logger,
