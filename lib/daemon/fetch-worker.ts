@@ -25,21 +25,9 @@ serveFetches({
   limits: FETCH_LIMITS,
 });
 
-function writeAt(descriptor: number, pieces: readonly Buffer[], position: number): void {
-  for (let rest = pieces, at = position; rest.length > 0;) {
-    const written = fs.writevSync(descriptor, rest, at);
-    rest = after(rest, written);
-    at += written;
+/** The system may take fewer bytes than it is given. */
+function writeAt(descriptor: number, piece: Buffer, position: number): void {
+  for (let done = 0; done < piece.byteLength;) {
+    done += fs.writeSync(descriptor, piece, done, piece.byteLength - done, position + done);
   }
-}
-
-/** What is left of the pieces after a write that took `written` bytes: the system may take fewer than it is given. */
-function after(pieces: readonly Buffer[], written: number): readonly Buffer[] {
-  let skip = written;
-  for (let index = 0; index < pieces.length; index++) {
-    const piece = pieces[index]!;
-    if (skip < piece.byteLength) return [piece.subarray(skip), ...pieces.slice(index + 1)];
-    skip -= piece.byteLength;
-  }
-  return [];
 }

@@ -55,6 +55,11 @@ export class GuardedBody extends Readable {
     this.#onAbort();
   }
 
+  /** Whatever has come was passed on. */
+  get keepsNothing(): boolean {
+    return this.readableLength === 0 && this.#source.readableLength === 0;
+  }
+
   override _read(): void {
     if (!this.#waiting) {
       this.#waiting = true;

@@ -77,6 +77,11 @@ export interface GetRequest {
   /** The only version whose bytes are wanted; another one is `precondition-failed`. */
   readonly ifMatch?: string;
   readonly versionId?: string;
+  /**
+   * The caller is done with each piece of the body when its `data` listener returns; the store may then use the
+   * piece's memory again.
+   */
+  readonly transient?: boolean;
 }
 
 export interface GetResult {

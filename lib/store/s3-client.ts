@@ -7,6 +7,7 @@ import { rootCertificates } from 'node:tls';
 import { S3Client } from '@aws-sdk/client-s3';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { describeError, UsageError } from '../base/errors.ts';
+import { receivingAgents } from './receive-buffer.ts';
 import { type S3Location } from './s3-url.ts';
 
 const CONNECT_MS = 5000;
@@ -30,8 +31,7 @@ export function createS3Client(location: S3Location): S3Client {
     logger: silent,
     requestHandler: new NodeHttpHandler({
       connectionTimeout: CONNECT_MS,
-      httpAgent: agent,
-      httpsAgent: ca === undefined ? agent : { ...agent, ca },
+      ...receivingAgents({ ...agent, ...(ca === undefined ? {} : { ca }) }),
       logger: silent,
     }),
   });

@@ -38,6 +38,7 @@ import {
 } from './object-store.ts';
 import { S3Copier } from './s3-copier.ts';
 import { createS3Client } from './s3-client.ts';
+import { ReceiveBuffer } from './receive-buffer.ts';
 import { S3DirectRead } from './s3-direct-read.ts';
 import { s3FailureOf } from './s3-errors.ts';
 import { listPageOf } from './s3-listing.ts';
@@ -282,6 +283,7 @@ export class S3Store implements ObjectStore {
         signals: signalsOf({ options, closing: this.#closing.signal }),
         toStoreError: (error) => s3FailureOf(error, { what, wallMs: this.#clock.wallMs() }).error,
       });
+      if (request.transient) ReceiveBuffer.of(source)?.share(body, () => body.keepsNothing);
       return { head, bodyBytes: length, body };
     } catch (error) {
       source.on('error', () => {});

@@ -1,14 +1,12 @@
 /**
  * Moves the bytes of response bodies into a sink, in order, in pieces.
  *
- * How: what a body delivers gathers until a piece is full and is then written at once, on this thread: fetch workers
- * have nothing better to do, writes of one file exclude each other in the kernel anyway, and a sink that is slow so
- * holds the body back with no buffer in between. The first piece is small, so that a waiting reader gets its first
- * byte early; pieces double up to `pieceBytesMax`.
+ * How: what a body delivers is written at once, on this thread: fetch workers have nothing better to do, writes of
+ * one file exclude each other in the kernel anyway, a sink that is slow so holds the body back, and the store can read
+ * into the same memory again. The first report comes early, for a waiting reader; then they become fewer.
  *
- * Invariants: `takenTo` counts what bodies have delivered, `writtenTo` what the sink has taken; they differ by less
- * than a piece and what the socket delivers at once; progress is reported of
- * written bytes only and never goes back.
+ * Invariants: nothing of a piece is kept; `takenTo` counts what the sink has taken; progress is reported of such bytes
+ * only and never goes back.
  */
 import type { Readable } from 'node:stream';
 import { StoreError } from '../store/object-store.ts';
@@ -17,9 +15,10 @@ import { sinkErrorOf } from './tier-errors.ts';
 
 /** Takes bytes in order, each at its own offset in the version. */
 export interface RangeSink {
-  /** Notes bytes as they pass by, before they are written. */
+  /** Notes bytes as they pass by. */
   observe(piece: Buffer): void;
-  write(pieces: readonly Buffer[], position: number): void;
+  /** Done with the piece when it returns. */
+  write(piece: Buffer, position: number): void;
   /** Forgets everything observed: the range begins anew. */
   restart(): void;
 }
@@ -33,18 +32,16 @@ export interface TransferRange {
 
 export class BodyTransfer {
   readonly #range: TransferRange;
-  readonly #limits: FetchLimits;
+  readonly #reportBytesMax: number;
+  #reportBytes: number;
   #takenTo: number;
-  #writtenTo: number;
   #reportedTo: number;
-  #pieceBytes: number;
-  #waiting: Buffer[] = [];
 
-  constructor(range: TransferRange, limits: FetchLimits) {
+  constructor(range: TransferRange, limits: Pick<FetchLimits, 'firstReportBytes' | 'reportBytes'>) {
     this.#range = range;
-    this.#limits = limits;
-    this.#takenTo = this.#writtenTo = this.#reportedTo = range.offset;
-    this.#pieceBytes = limits.firstPieceBytes;
+    this.#reportBytesMax = limits.reportBytes;
+    this.#reportBytes = Math.min(limits.firstReportBytes, limits.reportBytes);
+    this.#takenTo = this.#reportedTo = range.offset;
   }
 
   /** Where the next body must begin. */
@@ -54,8 +51,7 @@ export class BodyTransfer {
 
   /** What was taken cannot be trusted: the next body begins at the start of the range. */
   restart(): void {
-    this.#takenTo = this.#writtenTo = this.#range.offset;
-    this.#waiting = [];
+    this.#takenTo = this.#range.offset;
     this.#range.sink.restart();
   }
 
@@ -74,25 +70,17 @@ export class BodyTransfer {
         if (failure !== undefined) body.destroy();
         resolve(failure);
       };
-      const step = (run: () => void): void => {
+      const abort = (): void => end(signal.reason);
+      body.on('data', (piece: Buffer) => {
         if (ended) return;
         try {
-          run();
+          this.#take(piece, bodyEnd);
         } catch (error) {
           end(error);
         }
-      };
-      /** Whatever ends a body, what it has delivered is good, and the next one begins after it. */
-      const endAfterWriting = (failure: unknown): void =>
-        step(() => {
-          this.#write();
-          end(failure);
-        });
-      const abort = (): void => end(signal.reason);
-      body.on('data', (piece: Buffer) => step(() => this.#take(piece, bodyEnd)));
-      const breakOff = (): void =>
-        endAfterWriting(body.errored ?? new StoreError('unavailable', 'the body broke off'));
-      body.on('end', () => endAfterWriting(this.#shortness(bodyEnd)));
+      });
+      const breakOff = (): void => end(body.errored ?? new StoreError('unavailable', 'the body broke off'));
+      body.on('end', () => end(this.#shortness(bodyEnd)));
       body.on('error', breakOff);
       body.on('close', breakOff);
       if (signal.aborted) abort();
@@ -105,27 +93,18 @@ export class BodyTransfer {
     if (this.#takenTo + piece.byteLength > bodyEnd) {
       throw new StoreError('corrupt', 'the body is longer than the range');
     }
-    this.#range.sink.observe(piece);
-    this.#takenTo += piece.byteLength;
-    this.#waiting.push(piece);
-    if (this.#takenTo === bodyEnd || this.#takenTo - this.#writtenTo >= this.#pieceBytes) this.#write();
-  }
-
-  #write(): void {
-    if (this.#waiting.length === 0) return;
-    const pieces = this.#waiting;
-    this.#waiting = [];
+    const { sink, onProgress } = this.#range;
     try {
-      this.#range.sink.write(pieces, this.#writtenTo);
+      sink.write(piece, this.#takenTo);
     } catch (error) {
       throw sinkErrorOf(error);
     }
-    this.#writtenTo = this.#takenTo;
-    this.#pieceBytes = Math.min(this.#limits.pieceBytesMax, this.#pieceBytes * 2);
-    const isFirst = this.#reportedTo === this.#range.offset;
-    if (this.#writtenTo - this.#reportedTo < (isFirst ? 1 : this.#limits.reportBytes)) return;
-    this.#reportedTo = this.#writtenTo;
-    this.#range.onProgress(this.#writtenTo);
+    sink.observe(piece);
+    this.#takenTo += piece.byteLength;
+    if (this.#takenTo - this.#reportedTo < this.#reportBytes) return;
+    this.#reportBytes = Math.min(this.#reportBytesMax, this.#reportBytes * 2);
+    this.#reportedTo = this.#takenTo;
+    onProgress(this.#takenTo);
   }
 
   #shortness(bodyEnd: number): StoreError | undefined {

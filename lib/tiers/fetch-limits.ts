@@ -13,11 +13,8 @@ export interface FetchLimits {
   readonly demandGetsPerWorkerMax: number;
   /** GETs under way in one worker that read ahead or complete files: they leave room for the others. */
   readonly aheadGetsPerWorkerMax: number;
-  /** First piece that is written and reported: small, so that a waiting reader gets its first byte early. Pieces double from here. */
-  readonly firstPieceBytes: number;
-  /** Largest piece of one write: what one GET keeps in memory. */
-  readonly pieceBytesMax: number;
-  /** Progress after the first piece is reported in steps of this much: each report wakes the main thread. */
+  /** So many bytes are reported first, so that a waiting reader gets them early; reports double from here up to `reportBytes`. */
+  readonly firstReportBytes: number;
   readonly reportBytes: number;
   /** New GETs after a body broke off, each from where the last one ended. */
   readonly resumesMax: number;
@@ -45,8 +42,7 @@ export const FETCH_LIMITS: FetchLimits = {
   wholeObjectBytesMax: 8 * MIB,
   demandGetsPerWorkerMax: 16,
   aheadGetsPerWorkerMax: 8,
-  firstPieceBytes: 128 * KIB,
-  pieceBytesMax: 512 * KIB,
+  firstReportBytes: 128 * KIB,
   reportBytes: 1 * MIB,
   resumesMax: 16,
   corruptionsMax: 3,

@@ -18,8 +18,8 @@ import { failureOf, tierErrorOf } from './tier-errors.ts';
 export interface FetchServerOptions {
   readonly port: FetchPort;
   readonly openStore: (url: string) => ObjectStore;
-  /** Writes all pieces at a position of an open descriptor before it returns. */
-  readonly writeAt: (descriptor: number, pieces: readonly Buffer[], position: number) => void;
+  /** Writes the whole piece at a position of an open descriptor before it returns. */
+  readonly writeAt: (descriptor: number, piece: Buffer, position: number) => void;
   readonly clock: Clock;
   readonly prng: Prng;
   readonly limits: FetchLimits;
@@ -105,15 +105,12 @@ function destinationOf(command: FetchCommand, writeAt: FetchServerOptions['write
   const { offset, length, sink } = command;
   if (sink === undefined) {
     const bytes = new Uint8Array(length);
-    const copy = (pieces: readonly Buffer[], position: number): void => {
-      let at = position - offset;
-      for (const piece of pieces) {
-        bytes.set(piece, at);
-        at += piece.byteLength;
-      }
-    };
     return {
-      sink: { observe: () => undefined, write: copy, restart: () => undefined },
+      sink: {
+        observe: () => undefined,
+        write: (piece, position) => bytes.set(piece, position - offset),
+        restart: () => undefined,
+      },
       answer: (id) => ({ kind: 'bytes', id, bytes }),
     };
   }
@@ -121,7 +118,7 @@ function destinationOf(command: FetchCommand, writeAt: FetchServerOptions['write
   return {
     sink: {
       observe: (piece) => checksums.add(piece),
-      write: (pieces, position) => writeAt(sink.descriptor, pieces, position),
+      write: (piece, position) => writeAt(sink.descriptor, piece, position),
       restart: () => {
         checksums = new BlockChecksums(sink.blockBytes);
       },

@@ -104,6 +104,7 @@ async function openBody(
         key: source.objectKey,
         ...(length === source.sizeBytes ? {} : { range: { offset: from, length } }),
         ifMatch: source.entityTag,
+        transient: true,
         ...(source.objectVersion === undefined ? {} : { versionId: source.objectVersion }),
       },
       { signal, deadlineMs: Math.max(1, Math.min(limits.stallMs, remainingMs)) },

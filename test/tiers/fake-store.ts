@@ -205,13 +205,7 @@ export function harness(
   const sink = Buffer.alloc(fake.bytes.byteLength);
   const workers = new LocalWorkers({
     openStore: () => fake.store,
-    writeAt:
-      options.writeAt ??
-      ((_descriptor, pieces, position) => {
-        for (let at = position, index = 0; index < pieces.length; index++) {
-          at += pieces[index]!.copy(sink, at);
-        }
-      }),
+    writeAt: options.writeAt ?? ((_descriptor, piece, position) => void piece.copy(sink, position)),
     clock,
     prng: seededPrng(1),
     limits,

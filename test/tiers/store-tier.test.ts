@@ -42,7 +42,7 @@ async function value(h: Harness, result: string): Promise<number> {
 
 t.test('store tier fills a range with several GETs and returns the checksum of each block', async (t) => {
   const fake = new FakeStore(5 * BLOCK + 77);
-  const h = harness(fake, { limits: { getBytesMax: 2 * BLOCK, firstPieceBytes: 16 * KIB, reportBytes: 1 } });
+  const h = harness(fake, { limits: { getBytesMax: 2 * BLOCK, firstReportBytes: 16 * KIB, reportBytes: 1 } });
   const seen: number[] = [];
   const { blockChecksums } = await h.tier.fill(request(fake), { onProgress: (to) => seen.push(to) });
   t.strictSame(blockChecksums, checksums(fake.bytes));
@@ -69,7 +69,7 @@ t.test('store tier fills a range with several GETs and returns the checksum of e
 t.test('store tier reports the first piece early, and only what is in the sink', async (t) => {
   const fake = new FakeStore(8 * BLOCK);
   fake.chunkBytes = 32 * KIB;
-  const h = harness(fake, { limits: { firstPieceBytes: 128 * KIB, reportBytes: BLOCK } });
+  const h = harness(fake, { limits: { firstReportBytes: 128 * KIB, reportBytes: BLOCK } });
   const seen: number[] = [];
   await h.tier.fill(request(fake, { length: 4 * BLOCK }), {
     onProgress(to) {
@@ -96,7 +96,7 @@ t.test('store tier takes a body that broke off up from where it ended', async (t
   const fake = new FakeStore(4 * BLOCK);
   fake.faults.push({ breakAfter: 100_000, error: new StoreError('unavailable', 'reset') }, { breakAfter: 1 });
   const h = harness(fake, {
-    limits: { wholeObjectBytesMax: 0, reportBytes: 1, firstPieceBytes: 1, leadBytes: 0 },
+    limits: { wholeObjectBytesMax: 0, reportBytes: 1, firstReportBytes: 1, leadBytes: 0 },
   });
   const seen: number[] = [];
   const { blockChecksums } = await h.tier.fill(request(fake), { onProgress: (to) => seen.push(to) });
@@ -274,7 +274,7 @@ t.test(
   'store tier asks for the beginning of a version by a GET of its own, and goes on at once',
   async (t) => {
     const fake = new FakeStore(4 * BLOCK);
-    const limits = { wholeObjectBytesMax: 0, leadBytes: 100_000, firstPieceBytes: 1, reportBytes: 1 };
+    const limits = { wholeObjectBytesMax: 0, leadBytes: 100_000, firstReportBytes: 1, reportBytes: 1 };
     const h = harness(fake, { limits });
     const { promise: hold, resolve: release } = Promise.withResolvers<void>();
     fake.faults.push(undefined, { hold });
