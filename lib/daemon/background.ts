@@ -9,9 +9,6 @@ import { fileURLToPath } from 'node:url';
 import { PerigeeError, UsageError } from '../base/errors.ts';
 import type { SatelliteOptions } from './satellite.ts';
 
-/** Threads of libuv's pool: reads of /dev/fuse hold two of them for good, disk reads of programs need the rest. */
-export const THREAD_POOL_SIZE = 16;
-
 /** What the daemon answers. */
 export type DaemonAnswer =
   | { readonly ready: true }
@@ -37,7 +34,6 @@ export async function startInBackground(options: SatelliteOptions): Promise<{ re
     detached: true,
     cwd: '/',
     stdio: ['ignore', log, log, 'ipc'],
-    env: { ...process.env, UV_THREADPOOL_SIZE: String(THREAD_POOL_SIZE) },
   });
   fs.closeSync(log);
   try {

@@ -1,6 +1,7 @@
 /** The process behind `perigee mount`: takes its options from the parent, answers once, serves until told to stop. */
 import { describeError, hintOf, PerigeeError } from '../base/errors.ts';
 import { type DaemonAnswer } from './background.ts';
+import { settleProcess } from './process-settings.ts';
 import { endOnSignals } from './signals.ts';
 import { startSatellite, type SatelliteOptions } from './satellite.ts';
 
@@ -26,4 +27,5 @@ async function serve(options: SatelliteOptions): Promise<void> {
   }
 }
 
+settleProcess();
 process.once('message', (options) => void serve(options as SatelliteOptions));

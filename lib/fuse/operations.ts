@@ -167,10 +167,10 @@ export interface FileSystemOperations {
   access(node: NodeId, mask: number, context: RequestContext): Promise<void>;
 
   open(node: NodeId, flags: number, context: RequestContext): Promise<OpenReply>;
-  /** Short only at the end of the file. */
+  /** Short only at the end of the file. The answer may lie in `into`; after a failure `into` may still be written to. */
   read(
     handle: bigint,
-    range: { readonly offset: number; readonly length: number },
+    range: { readonly offset: number; readonly length: number; readonly into?: Uint8Array },
     context: RequestContext,
   ): Promise<Uint8Array>;
   /** close(2) of one descriptor. */

@@ -14,6 +14,7 @@ import { Errno } from './errno.ts';
 import { NodeTable } from './node-table.ts';
 import { CHANGES, GETATTR_HANDLE, Opcode, OpenFlag, operationName } from './opcodes.ts';
 import { ErrnoError, type EntryReply, type FileSystemOperations, type OpenReply } from './operations.ts';
+import { ReadBuffers } from './read-buffers.ts';
 import { DirectoryPacker, ReplyScratch } from './reply-encoder.ts';
 import {
   decodeAccess,
@@ -58,6 +59,7 @@ export class RequestRouter {
   readonly #logger: Logger;
   readonly #backing: BackingTable;
   readonly #readBytesMax: number;
+  readonly #buffers: ReadBuffers;
   readonly #handlesMax: number;
   readonly #limitReached: (limit: string) => void;
   readonly #files = new Map<bigint, NodeId>();
@@ -71,6 +73,7 @@ export class RequestRouter {
     this.#logger = options.logger;
     this.#backing = options.backing;
     this.#readBytesMax = options.readBytesMax;
+    this.#buffers = new ReadBuffers(options.readBytesMax);
     this.#handlesMax = options.handlesMax ?? HANDLES_MAX;
     this.#limitReached = options.limitReached;
   }
@@ -214,9 +217,14 @@ export class RequestRouter {
 
   async #read(request: Request, input: RequestBytes): Promise<void> {
     const range = decodeRead(input, this.#readBytesMax);
-    const bytes = await this.#operations.read(this.#file(range.handle), range, request);
-    invariant(bytes.length <= range.length, 'a read returns at most what was asked for');
+    const handle = this.#file(range.handle);
+    const buffer = this.#buffers.take();
+    const { offset, length } = range;
+    const into = buffer.subarray(0, length);
+    const bytes = await this.#operations.read(handle, { offset, length, into }, request);
+    invariant(bytes.length <= length, 'a read returns at most what was asked for');
     this.#respond(request, 0, bytes);
+    this.#buffers.giveBack(buffer);
   }
 
   #release(request: Request, input: RequestBytes): void {

@@ -33,6 +33,11 @@ export interface ByteRange {
   readonly length: number;
 }
 
+export interface ReadRange extends ByteRange {
+  /** Where the answer may lie; written to no more once the read has succeeded. */
+  readonly into?: Uint8Array;
+}
+
 /** A node's file with the hold that serves it. */
 export interface OpenFile {
   readonly node: Node;
@@ -65,7 +70,7 @@ export class Reader {
     return this.#servedBytes;
   }
 
-  async read(file: OpenFile, range: ByteRange, context: RequestContext): Promise<Uint8Array> {
+  async read(file: OpenFile, range: ReadRange, context: RequestContext): Promise<Uint8Array> {
     const { node, cached } = file;
     const { source } = cached;
     const length = Math.min(range.length, source.sizeBytes - range.offset);
@@ -74,7 +79,7 @@ export class Reader {
       const bytes = bounded(
         this.#options.clock,
         { signal: context.signal, deadlineMs: READ_DEADLINE_MS },
-        (signal) => cached.read(range.offset, length, { signal }),
+        (signal) => cached.read(range.offset, length, { signal, into: range.into }),
       );
       this.#observe(file, { offset: range.offset, length });
       const read = await bytes;

@@ -45,7 +45,7 @@ import { HandleTable } from './handle-table.ts';
 import { decodeName } from './names.ts';
 import { NodeTable, type Entry, type Node } from './node-table.ts';
 import { OperationGuard } from './operation-guard.ts';
-import { Reader, type ByteRange } from './reader.ts';
+import { Reader, type ReadRange } from './reader.ts';
 import { StaleReports } from './stale-reports.ts';
 import { statisticsOf } from './statistics.ts';
 import type { VfsStat } from './vfs-stat.ts';
@@ -203,7 +203,7 @@ class ReadOnlyVfs implements Vfs {
     });
   }
 
-  read(handle: bigint, range: ByteRange, context: RequestContext): Promise<Uint8Array> {
+  read(handle: bigint, range: ReadRange, context: RequestContext): Promise<Uint8Array> {
     return this.#operations.run('read', async () => {
       const { node } = this.#handles.file(handle);
       if (node.cached === undefined) throw new ErrnoError(Errno.EBADF, 'the handle is closed');
