@@ -23,6 +23,12 @@ const LIST_PATIENCE_MS = 2_000;
 const RESOLVE_AT_ONCE = 128;
 /** Directories whose listing is under way or was left in the middle. */
 const LISTINGS_MAX = 10_000;
+/** Names that a directory's first users ask for one by one, two calls each, before it is listed for the others. */
+const ASKS_BEFORE_LISTING = 8;
+/** Pages listed because of lookups alone; a directory beyond that is one in which few names are used. */
+const PAGES_AHEAD_MAX = 200;
+/** Directories whose lookups are counted. */
+const COUNTED_DIRECTORIES_MAX = 10_000;
 
 export interface TreePage {
   readonly entries: readonly IndexedInode[];
@@ -38,6 +44,8 @@ export class ExportTree {
   readonly #clock: Clock;
   readonly #listings = new Map<number, DirectoryListing>();
   readonly #questions = new Map<string, Promise<IndexedInode | undefined>>();
+  /** Lookups that the index could not answer, by directory. */
+  readonly #asks = new Map<number, number>();
 
   constructor(options: {
     readonly exportId: number;
@@ -164,6 +172,28 @@ export class ExportTree {
     return listing;
   }
 
+  /** A directory in which several names are looked up is listed behind the lookups: one call finds a thousand names. */
+  #countAsk(directory: IndexedDirectory): void {
+    const asks = (this.#asks.get(directory.inode) ?? 0) + 1;
+    if (asks === 1 && this.#asks.size >= COUNTED_DIRECTORIES_MAX) this.#asks.clear();
+    this.#asks.set(directory.inode, asks);
+    if (asks === ASKS_BEFORE_LISTING) void this.#listAhead(directory);
+  }
+
+  async #listAhead(directory: IndexedDirectory): Promise<void> {
+    try {
+      for (let pages = 0; pages < PAGES_AHEAD_MAX; pages++) {
+        const now = await this.#index.directory(this.#key(directory.inode));
+        if (now?.state === 'listed') this.#listings.delete(directory.inode);
+        if (now === undefined || now.state === 'listed') return;
+        await this.#listing(now).advance();
+      }
+    } catch {
+      // Whoever looks up a name sees for himself what is wrong with the store.
+      this.#asks.delete(directory.inode);
+    }
+  }
+
   /** Presence, absence and kind are what the index says. */
   #isNameCertain(parent: IndexedDirectory, name: string): boolean {
     return parent.state === 'listed' || this.#listings.get(parent.inode)?.isSettled(name) === true;
@@ -229,6 +259,7 @@ export class ExportTree {
     const key = questionKey(parent.inode, name);
     let question = this.#questions.get(key);
     if (question === undefined) {
+      if (known === undefined) this.#countAsk(parent);
       question = this.#find(parent, name, known).finally(() => this.#questions.delete(key));
       this.#questions.set(key, question);
     }

@@ -209,3 +209,18 @@ t.test('listing looks again at names that it did not meet', async (t) => {
   t.not(entries[1]?.inode, before[2]?.inode, 'another kind is another inode');
   t.equal(index.totals(exportId).inodes, 3);
 });
+
+t.test('a directory in which several names are looked up is listed behind the lookups', async (t) => {
+  const store = new MemoryStore();
+  const names = Array.from({ length: 3_000 }, (_, index) => `file-${String(index).padStart(4, '0')}`);
+  for (const name of names) await store.put(name, Buffer.from('x'));
+  const { tree, index, exportId } = await createTree(store);
+  for (const name of names.slice(0, 8)) t.equal((await tree.lookup(1, name))?.kind, 'file');
+  while ((await index.directory({ exportId, directory: 1 }))?.state !== 'listed') {
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  const { head } = store.calls;
+  for (const name of names) t.equal((await tree.lookup(1, name))?.kind, 'file');
+  t.equal(await tree.lookup(1, 'absent'), undefined);
+  t.equal(store.calls.head, head, 'the store is asked no more');
+});
