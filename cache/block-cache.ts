@@ -94,18 +94,19 @@ export interface VerifyReport {
   readonly badBlocks: number;
 }
 
+/** A path means the file of that path, and every file below it; none, the whole cache. */
 export interface BlockCache {
   /** Never waits for the network. Creates the blob on first use. */
   open(version: OpenVersion): CacheHandle;
   stat(): CacheStat;
-  list(filter: { readonly pathPrefix?: string }): CachedVersion[];
+  list(filter: { readonly path?: string }): CachedVersion[];
   /** A pinned version is never evicted. Pinning beyond the capacity is refused. */
   pin(version: string, pinned: boolean): void;
   /** Removes versions that are not in use; returns the bytes freed. */
-  evict(filter: { readonly pathPrefix?: string; readonly version?: string }): number;
+  evict(filter: { readonly path?: string; readonly version?: string }): number;
   /** Reads every present block and compares its checksum; bad ones are dropped and will be fetched again. */
   verify(
-    filter: { readonly pathPrefix?: string },
+    filter: { readonly path?: string },
     options?: { readonly signal?: AbortSignal },
   ): Promise<VerifyReport>;
   /** Makes everything durable and lets the directory go. */

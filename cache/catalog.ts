@@ -85,6 +85,9 @@ const COLUMNS = [
   ...['uses', 'gaps', 'gap_bytes', 'used_at_bytes'],
 ] as const;
 
+const LIST_COLUMNS = `version, export_name, path, size_bytes, block_bytes, shard, state, present, pinned,
+  uses, gaps, gap_bytes, used_at_bytes`;
+
 export class Catalog {
   readonly #database: Database.Database;
   readonly #get: Database.Statement<[string], BlobRow>;
@@ -93,7 +96,8 @@ export class Catalog {
   readonly #durable: Database.Statement<[string]>;
   readonly #remove: Database.Statement<[string]>;
   readonly #set: Database.Statement<[string, number]>;
-  readonly #list: Database.Statement<[{ readonly prefix: string }], ListRow>;
+  readonly #listAll: Database.Statement<[], ListRow>;
+  readonly #listBelow: Database.Statement<[{ readonly path: string }], ListRow>;
 
   /** @throws CacheError disk, format */
   constructor(path: string) {
@@ -114,10 +118,11 @@ export class Catalog {
     this.#set = db.prepare(
       'INSERT INTO setting (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value',
     );
-    this.#list = db.prepare(
-      `SELECT version, export_name, path, size_bytes, block_bytes, shard, state, present, pinned,
-              uses, gaps, gap_bytes, used_at_bytes
-       FROM blob WHERE substr(path, 1, length(@prefix)) = @prefix ORDER BY path, version`,
+    this.#listAll = db.prepare(`SELECT ${LIST_COLUMNS} FROM blob ORDER BY path, version`);
+    // Below `a` lies what begins with `a/`; '0' is the character behind '/'.
+    this.#listBelow = db.prepare(
+      `SELECT ${LIST_COLUMNS} FROM blob
+       WHERE path = @path OR (path > @path || '/' AND path < @path || '0') ORDER BY path, version`,
     );
   }
 
@@ -134,8 +139,9 @@ export class Catalog {
       .iterate();
   }
 
-  list(pathPrefix: string): ListRow[] {
-    return this.#list.all({ prefix: pathPrefix });
+  /** Blobs of the file of that path, or of every file below it; all without a path. */
+  list(path: string | undefined): ListRow[] {
+    return path === undefined || path === '' ? this.#listAll.all() : this.#listBelow.all({ path });
   }
 
   settings(): Record<string, number> {

@@ -210,10 +210,10 @@ class NvmeCache implements BlockCache {
     };
   }
 
-  list(filter: { readonly pathPrefix?: string }): CachedVersion[] {
+  list(filter: { readonly path?: string }): CachedVersion[] {
     this.#refuseClosed();
     this.#recorder.flush();
-    return this.#catalog.list(filter.pathPrefix ?? '').flatMap((row) => {
+    return this.#catalog.list(filter.path).flatMap((row) => {
       const blob = this.#parts.table.get(row.version);
       if (blob === undefined) return [];
       const geometry = new BlockGeometry(row.size_bytes, row.block_bytes);
@@ -256,7 +256,7 @@ class NvmeCache implements BlockCache {
     table.release(blob);
   }
 
-  evict(filter: { readonly pathPrefix?: string; readonly version?: string }): number {
+  evict(filter: { readonly path?: string; readonly version?: string }): number {
     this.#refuseClosed();
     const { space } = this.#parts;
     let bytes = 0;
@@ -270,7 +270,7 @@ class NvmeCache implements BlockCache {
   }
 
   async verify(
-    filter: { readonly pathPrefix?: string },
+    filter: { readonly path?: string },
     options: { readonly signal?: AbortSignal } = {},
   ): Promise<VerifyReport> {
     this.#refuseClosed();
@@ -306,12 +306,12 @@ class NvmeCache implements BlockCache {
     this.#lock.release();
   }
 
-  #select(filter: { readonly pathPrefix?: string; readonly version?: string }): Blob[] {
+  #select(filter: { readonly path?: string; readonly version?: string }): Blob[] {
     this.#recorder.flush();
     const { table } = this.#parts;
     const versions =
       filter.version === undefined
-        ? this.#catalog.list(filter.pathPrefix ?? '').map((row) => row.version)
+        ? this.#catalog.list(filter.path).map((row) => row.version)
         : [filter.version];
     return versions.flatMap((version) => table.get(version) ?? []);
   }

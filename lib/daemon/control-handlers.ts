@@ -9,7 +9,7 @@ export interface ControlParts {
 }
 
 export function controlHandlers({ cache, status, unmount }: ControlParts): MountControl {
-  const below = (path: string | undefined) => (path === undefined ? {} : { pathPrefix: path });
+  const below = (path: string | undefined) => (path === undefined ? {} : { path });
   return {
     status,
     cacheList: async (path) => cache.list(below(path)),

@@ -141,9 +141,9 @@ t.test('corruption is found by verify, dropped and reported', async (t) => {
     handle.close();
   }
   for (const block of [0, 3]) flip(blobFile(directory, sourceOf(2, 0).version), block * BLOCK);
-  t.same(await cache.verify({ pathPrefix: '/data/object-1' }), { blobs: 1, bytes: 4 * BLOCK, badBlocks: 0 });
+  t.same(await cache.verify({ path: '/data/object-1' }), { blobs: 1, bytes: 4 * BLOCK, badBlocks: 0 });
   t.same(await cache.verify({}), { blobs: 2, bytes: 8 * BLOCK, badBlocks: 2 });
-  t.match(cache.list({ pathPrefix: '/data/object-2' }), [{ state: 'filling', cachedBytes: 2 * BLOCK }]);
+  t.match(cache.list({ path: '/data/object-2' }), [{ state: 'filling', cachedBytes: 2 * BLOCK }]);
   tier.fills.length = 0;
   const handle = openVersion(cache, sourceOf(2, 4 * BLOCK));
   await handle.fill(0, 4 * BLOCK, { priority: 'background' });

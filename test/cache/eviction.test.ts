@@ -2,6 +2,7 @@ import { statSync } from 'node:fs';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import type { InodeNumber } from '../../lib/base/brand.ts';
 import { seededPrng } from '../../lib/base/prng.ts';
 import { BLOCK, openFixture, openVersion } from './fixture.ts';
 import { sourceOf, trueBytes } from './fake-tier.ts';
@@ -73,13 +74,37 @@ t.test('eviction by path removes what is named and says how much', async (t) => 
     await handle.read(0, 1);
     handle.close();
   }
-  t.equal(cache.evict({ pathPrefix: '/data/object-1' }), BLOCK);
+  t.equal(cache.evict({ path: '/data/object-1' }), BLOCK);
   t.match(
     cache.list({}).map((blob) => blob.path),
     ['/data/object-2'],
   );
   t.equal(cache.stat().evictedBytes, BLOCK);
 });
+
+t.test(
+  'eviction and listing of a path mean the file and what is below it, not names that begin so',
+  async (t) => {
+    const { cache } = await openFixture(t);
+    const paths = ['a', 'a!', 'a-b', 'a.b', 'a/x', 'a/é/y', 'a0', 'ab', 'ab/x', 'b/a/x', 'A/x', 'aé'];
+    for (const [number, path] of paths.entries()) {
+      const handle = cache.open({ source: sourceOf(number, 1000), inode: 42n as InodeNumber, path });
+      await handle.read(0, 1);
+      handle.close();
+    }
+    const listed = (path?: string): string[] =>
+      cache.list(path === undefined ? {} : { path }).map((blob) => blob.path);
+    t.same(listed('a'), ['a', 'a/x', 'a/é/y']);
+    t.same(listed('a/é'), ['a/é/y']);
+    t.same(listed('a/'), []);
+    t.same(listed('%'), []);
+    t.equal(listed().length, paths.length);
+    t.equal(listed('').length, paths.length);
+    t.match(await cache.verify({ path: 'ab' }), { blobs: 2 });
+    cache.evict({ path: 'a' });
+    t.same(listed(), ['A/x', 'a!', 'a-b', 'a.b', 'a0', 'ab', 'ab/x', 'aé', 'b/a/x']);
+  },
+);
 
 t.test('pin refuses what is not cached and what leaves no room', async (t) => {
   const { cache } = await openFixture(t, { capacityBytes: 4 * BLOCK });
