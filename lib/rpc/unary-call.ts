@@ -88,7 +88,10 @@ export function callUnary<I extends DescMessage, O extends DescMessage>(
           }
         });
         opened.on('error', (error) => fail(toRpcError(connectionError(error))));
-        opened.on('close', () => fail(toRpcError(connectionError(new Error('the connection ended')))));
+        opened.on('close', () => {
+          // Every stream closes in the end, and errors are dear.
+          if (!isSettled) fail(toRpcError(connectionError(new Error('the connection ended'))));
+        });
         opened.end(body);
       },
       (error: unknown) => fail(toRpcError(connectionError(error))),

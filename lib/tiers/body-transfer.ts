@@ -79,7 +79,10 @@ export class BodyTransfer {
           end(error);
         }
       });
-      const breakOff = (): void => end(body.errored ?? new StoreError('unavailable', 'the body broke off'));
+      const breakOff = (): void => {
+        // Every body closes in the end, and errors are dear.
+        if (!ended) end(body.errored ?? new StoreError('unavailable', 'the body broke off'));
+      };
       body.on('end', () => end(this.#shortness(bodyEnd)));
       body.on('error', breakOff);
       body.on('close', breakOff);
