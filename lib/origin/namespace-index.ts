@@ -11,7 +11,7 @@
  */
 import { ROOT_INODE } from '../base/brand.ts';
 import type { Clock } from '../base/clock.ts';
-import { invariant } from '../base/errors.ts';
+import { invariant, UsageError } from '../base/errors.ts';
 import { randomId } from '../base/prng.ts';
 import { IndexDatabase } from './index-database.ts';
 import {
@@ -75,20 +75,26 @@ export class NamespaceIndex {
     this.#sweepSoon();
   }
 
-  /** The export of that name; rows of an earlier one that lay elsewhere are dropped. */
+  /**
+   * The export of that name. One that lies elsewhere now is refused, because the index of the old place took long to
+   * make and a wrong URL is soon written; only if nothing but the root was ever found in it, it begins anew.
+   *
+   * @throws UsageError
+   */
   async openExport(
     name: string,
     options: { readonly identity: string; readonly nowMs: number },
-  ): Promise<IndexedExport & { readonly replaced: boolean }> {
+  ): Promise<IndexedExport> {
     const s = this.#statements;
     return this.#database.durably(() => {
       const known = s.exportByName.get({ name });
+      if (known !== undefined) this.#count(known.export_id);
       if (known?.identity === options.identity) {
-        this.#count(known.export_id);
-        return { exportId: known.export_id, publicId: known.public_id, replaced: false };
+        return { exportId: known.export_id, publicId: known.public_id };
       }
       const last = Math.max(s.lastExport.get({})?.last ?? 0, s.lastRemoval.get({})?.last ?? 0);
       if (known !== undefined) {
+        if (this.#totalsOf(known.export_id).inodes > 1) throw liesElsewhere(name, known.identity, options);
         s.deleteExport.run({ export: known.export_id });
         this.#removeRow(known.export_id, { inode: ROOT, kind: 'directory' });
       }
@@ -115,7 +121,7 @@ export class NamespaceIndex {
       });
       s.insertDirectory.run({ export: created.exportId, inode: ROOT, key_prefix: '' });
       this.#count(created.exportId);
-      return { ...created, replaced: known !== undefined };
+      return created;
     });
   }
 
@@ -433,6 +439,12 @@ export class NamespaceIndex {
       this.#totals.set(exportId, (totals = { inodes: 0, bytes: 0, directoriesListed: 0 }));
     return totals;
   }
+}
+
+function liesElsewhere(name: string, known: string, { identity }: { readonly identity: string }): UsageError {
+  return new UsageError(`export "${name}" of this data directory lies at ${known}, not at ${identity}`, {
+    hint: 'give the new place another name, or delete the data directory to begin anew',
+  });
 }
 
 function finer(before: bigint, now: bigint): bigint {

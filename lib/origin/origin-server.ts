@@ -2,7 +2,7 @@
  * Starts and ends an origin.
  *
  * Order of start, cheap refusals first: the exports' configuration, the data directory and its lock, the stores, the
- * address. A store that refuses us or is not there is an error at start; one that does not answer is a warning,
+ * address. No start, refused or not, throws away what an earlier one has indexed. A store that refuses us or is not there is an error at start; one that does not answer is a warning,
  * because it may come back while an origin that did not start does not. The epoch is durable before anything is
  * served. What failed half-way is taken down again.
  */
@@ -96,15 +96,9 @@ async function openExport(
   one: ExportOptions,
   { index, options }: { readonly index: NamespaceIndex; readonly options: StartOriginOptions },
 ): Promise<ServedExport> {
-  const { clock, logger, metrics } = options;
+  const { clock, metrics } = options;
   const store = new StoreCalls({ store: options.openStore(one.storeUrl), clock, metrics });
   const indexed = await index.openExport(one.name, { identity: one.identity, nowMs: clock.wallMs() });
-  if (indexed.replaced) {
-    logger.warn(
-      { export: one.name, store: one.storeUrl },
-      'export lies elsewhere now; its index begins anew',
-    );
-  }
   const tree = new ExportTree({ exportId: indexed.exportId, options: one, index, store, clock });
   return { options: one, indexed, store, tree };
 }

@@ -174,23 +174,56 @@ t.test('epoch grows with every start', async (t) => {
   t.equal(ids.size, 1);
 });
 
-t.test('export that lies elsewhere begins anew', async (t) => {
+async function statusOf(address: string) {
+  const client = createOriginClient({ address, clock: systemClock, deadlineMs: 10_000 });
+  try {
+    return await client.getOriginStatus({});
+  } finally {
+    client.close();
+  }
+}
+
+t.test('export that lies elsewhere is refused, and its index stays whatever the refusal is', async (t) => {
   const dataDirectory = await temporaryDirectory(t);
   const first = await startFixture(t, { dataDirectory });
   first.store.fill(['old/a', 'old/b']);
   const old = await walk(first.namespace, 'old');
   if (old) await readAll(first.namespace, old);
+  const before = await statusOf(first.address);
   await first.end();
-  const second = await startFixture(t, { dataDirectory, url: 'memory://elsewhere' });
+
+  const other = await startFixture(t);
+  const taken = { host: '127.0.0.1', port: Number(other.address.split(':')[1]) };
+  const elsewhere = [{ name: 'data', url: 'memory://elsewhere' }];
+  t.match(await refusal({ dataDirectory, exports: elsewhere }), {
+    code: 'usage',
+    message: 'export "data" of this data directory lies at memory://bucket, not at memory://elsewhere',
+    hint: /another name.*delete the data directory/,
+  });
+  t.match(await refusal({ dataDirectory, exports: elsewhere, listen: taken }), { code: 'usage' });
+  t.match(await refusal({ dataDirectory, listen: taken }), { code: 'listen' });
+  const both = [
+    { name: 'data', url: 'memory://bucket' },
+    { name: 'new', url: 'memory://elsewhere' },
+  ];
+  t.match(await refusal({ dataDirectory, exports: both }), { code: 'started' }, 'another name is fine');
+
+  const again = await startFixture(t, { dataDirectory, store: first.store });
+  t.same((await statusOf(again.address)).exports, before.exports);
+  t.equal((await walk(again.namespace, 'old'))?.inode, old?.inode);
+});
+
+t.test('export of which nothing was found yet may lie elsewhere at the next start', async (t) => {
+  const dataDirectory = await temporaryDirectory(t);
+  const mistaken = [{ name: 'data', url: 'memory://buckett' }];
+  t.match(await refusal({ dataDirectory, exports: mistaken }), { code: 'started' });
+  const second = await startFixture(t, { dataDirectory });
   second.store.fill(['new']);
-  t.equal(await walk(second.namespace, 'old'), undefined);
   t.equal((await walk(second.namespace, 'new'))?.kind, 'file');
-  const client = createOriginClient({ address: second.address, clock: systemClock, deadlineMs: 10_000 });
-  t.teardown(() => client.close());
-  t.match(await client.getOriginStatus({}), {
+  t.match(await statusOf(second.address), {
     epoch: 2n,
     version: '0.0.0',
-    exports: [{ name: 'data', inodes: 2n }],
+    exports: [{ name: 'data', storeUrl: 'memory://bucket', inodes: 2n }],
   });
 });
 
