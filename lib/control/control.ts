@@ -61,6 +61,6 @@ export interface MountControl {
   cacheEvict(path: string | undefined): Promise<number>;
   /** The signal is aborted when nobody waits for the report any more. */
   cacheVerify(path: string | undefined, options?: { readonly signal?: AbortSignal }): Promise<VerifyReport>;
-  /** Asks the daemon to unmount and end; resolves when the mount is gone. */
+  /** Asks the daemon to unmount and end; resolves when the mount is gone. Refused without `force` while programs use it. */
   unmount(options: { readonly force: boolean }): Promise<void>;
 }

@@ -29,8 +29,10 @@ import { Teardown } from './teardown.ts';
 
 /** How long `status` waits for the origin. */
 const ORIGIN_PROBE_MS = 1_000;
-/** How long an unmount waits for open files before it detaches lazily. */
-const UNMOUNT_WAIT_MS = 5_000;
+/** How long a stop waits for open files before it detaches lazily. */
+const STOP_WAIT_MS = 5_000;
+/** How long an unmount waits for a program that is just letting go before it refuses. */
+const UNMOUNT_WAIT_MS = 1_000;
 
 export interface Satellite extends Running {
   status(): Promise<MountStatus>;
@@ -131,7 +133,7 @@ async function assemble(
     metrics,
     clock,
   });
-  teardown.add('mount', () => driver.unmount({ deadlineMs: UNMOUNT_WAIT_MS }));
+  teardown.add('mount', () => driver.unmount({ deadlineMs: STOP_WAIT_MS }));
 
   const status = async (): Promise<MountStatus> => {
     const { openFiles, nodes, passthrough, ...reads } = vfs.stat();
@@ -155,7 +157,8 @@ async function assemble(
     };
   };
   const unmount = async ({ force }: { readonly force: boolean }): Promise<void> => {
-    await driver.unmount({ deadlineMs: force ? 0 : UNMOUNT_WAIT_MS });
+    if (force) await driver.unmount({ deadlineMs: 0 });
+    else await driver.unmount({ deadlineMs: UNMOUNT_WAIT_MS, whenBusy: 'refuse' });
     await teardown.run();
   };
   const control = await startControlServer({

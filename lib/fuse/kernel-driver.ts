@@ -2,8 +2,8 @@
  * The kernel driver: mounts a file system by speaking the FUSE protocol to `/dev/fuse`.
  *
  * A mount that is returned has answered INIT. Its descriptors are closed when it ends; a mount that fails on the
- * way leaves nothing behind. Unmounting waits for users until its deadline, then takes the mount off the path and
- * cuts the connection, so that this process can always exit; files that the kernel reads by itself go on being read.
+ * way leaves nothing behind. Unmounting waits for users until its deadline, then refuses, if it was asked so, or takes
+ * the mount off the path and cuts the connection, so that this process can always exit; files that the kernel reads by itself go on being read.
  */
 import { describeError } from '../base/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
@@ -21,7 +21,7 @@ import { KernelNotify } from './kernel-notify.ts';
 import { KernelSession, type SessionEnd } from './kernel-session.ts';
 import { prepareMountpoint } from './mountpoint.ts';
 import type { Agreement } from './negotiation.ts';
-import { FuseError, type Driver, type DriverConnection } from './operations.ts';
+import { FuseError, type Driver, type DriverConnection, type WhenBusy } from './operations.ts';
 import { Unmounter, within } from './unmounter.ts';
 
 /** Reads of the device that wait at a time, each on a thread of the pool. */
@@ -146,7 +146,10 @@ class KernelDriver implements Driver {
     const agreement = await within(this.#session.negotiated, INIT_DEADLINE_MS, this.#options.clock);
     if (agreement === undefined)
       throw new FuseError('protocol', 'the kernel did not start the connection in time');
-    for (let readers = 1; readers < READERS; readers++) this.#addReader();
+    for (let readers = 1; readers < READERS; readers++) {
+      this.#addChannel(new FuseDevice(), (fresh) => this.#session.read(fresh));
+    }
+    this.#addChannel(new FuseDevice({ neverWaits: true }), (fresh) => this.#session.drain(fresh));
     this.#raiseReadAhead();
     this.#logger.info(
       {
@@ -158,8 +161,8 @@ class KernelDriver implements Driver {
     );
   }
 
-  unmount(options: { readonly deadlineMs: number }): Promise<void> {
-    return this.#unmounter.unmount(options.deadlineMs);
+  unmount(options: { readonly deadlineMs: number; readonly whenBusy?: WhenBusy }): Promise<void> {
+    return this.#unmounter.unmount(options);
   }
 
   readonly #abandon = (): void => this.#unmounter.abandon();
@@ -171,14 +174,14 @@ class KernelDriver implements Driver {
     return end;
   }
 
-  #addReader(): void {
-    const fresh = new FuseDevice();
+  /** Another end of the connection; it can be done without. */
+  #addChannel(fresh: FuseDevice, use: (fresh: FuseDevice) => void): void {
     try {
       this.#options.calls.clone(fresh, this.#options.device);
-      this.#session.read(fresh);
+      use(fresh);
     } catch (error) {
       fresh.close();
-      this.#logger.warn({ error: describeError(error) }, 'requests are read by one reader');
+      this.#logger.warn({ error: describeError(error) }, 'fewer channels to the kernel than wanted');
     }
   }
 

@@ -201,10 +201,17 @@ export interface FileSystemOperations {
 }
 
 /** What a driver's constructor promises. */
+/** What an unmount does about programs that go on using the mount. */
+export type WhenBusy = 'detach' | 'refuse';
+
 export interface Driver {
   readonly mountpoint: string;
   /** Resolves with the reason when the mount ends: unmounted by us, by someone else, or the connection failed. */
   readonly ended: Promise<{ readonly reason: 'unmounted' | 'aborted'; readonly error?: unknown }>;
-  /** Unmounts; lazily after `deadlineMs` if something still holds files open. Never throws for a mount that is gone. */
-  unmount(options: { readonly deadlineMs: number }): Promise<void>;
+  /**
+   * Unmounts. If something still uses the mount after `deadlineMs` it is detached, or, with `refuse`, stays as it is and
+   * goes on serving. Never throws for a mount that is gone.
+   * @throws FuseError `mountpoint-busy`, `unmount-failed`; only with `refuse`
+   */
+  unmount(options: { readonly deadlineMs: number; readonly whenBusy?: WhenBusy }): Promise<void>;
 }

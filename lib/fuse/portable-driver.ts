@@ -10,7 +10,7 @@ import { describeError } from '../base/errors.ts';
 import type { DriverOptions } from './driver-options.ts';
 import { loadNativeLibrary, type NativeLibrary, type NativeMount } from './fuse-native.ts';
 import { prepareMountpoint } from './mountpoint.ts';
-import { FuseError, type Driver } from './operations.ts';
+import { FuseError, type Driver, type WhenBusy } from './operations.ts';
 import { PortableHandlers } from './portable-handlers.ts';
 import { Unmounter, within } from './unmounter.ts';
 import { unmountAsUser } from './user-unmount.ts';
@@ -108,8 +108,8 @@ class PortableDriver implements Driver {
     );
   }
 
-  async unmount(options: { readonly deadlineMs: number }): Promise<void> {
-    await this.#unmounter?.unmount(options.deadlineMs);
+  async unmount(options: { readonly deadlineMs: number; readonly whenBusy?: WhenBusy }): Promise<void> {
+    await this.#unmounter?.unmount(options);
     this.#finish();
   }
 

@@ -1,5 +1,6 @@
 /**
- * Takes a mount off its path: politely until a deadline, then at once. Both drivers use it.
+ * Takes a mount off its path: politely until a deadline, then at once or, where the caller says so, not at all: then
+ * the mount goes on as if nobody had asked. Both drivers use it.
  *
  * Taking it off at once also cuts the connection, so that the process that serves the mount can exit; files that
  * the kernel reads by itself go on being read.
@@ -9,6 +10,7 @@ import { describeError } from '../base/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { SystemCalls, systemErrorCode, UnmountFlag } from './device.ts';
 import { mountAt } from './mountpoint.ts';
+import { FuseError, type WhenBusy } from './operations.ts';
 
 /** How often a busy unmount is tried again. */
 const RETRY_MS = 50;
@@ -53,12 +55,16 @@ export class Unmounter {
     return this.device !== undefined && mountAt(this.#options.mountpoint)?.device === this.device;
   }
 
-  async unmount(deadlineMs: number): Promise<void> {
+  /** @throws FuseError if it shall be refused when it is busy, and is */
+  async unmount(options: { readonly deadlineMs: number; readonly whenBusy?: WhenBusy }): Promise<void> {
     const { clock, ended } = this.#options;
-    const deadline = clock.nowMs() + deadlineMs;
+    const deadline = clock.nowMs() + options.deadlineMs;
     while (this.isMounted()) {
-      const atOnce = clock.nowMs() >= deadline;
-      if ((await this.#try(atOnce)) || atOnce) break;
+      const late = clock.nowMs() >= deadline;
+      const atOnce = late && options.whenBusy !== 'refuse';
+      const failure = await this.#try(atOnce);
+      if (failure === undefined || atOnce) break;
+      if (late && this.isMounted()) throw this.#refusal(failure);
       await within(ended, RETRY_MS, clock);
     }
     if ((await within(ended, END_DEADLINE_MS, clock)) !== undefined) return;
@@ -71,16 +77,31 @@ export class Unmounter {
     if (this.isMounted()) await this.#try(true);
   }
 
-  async #try(atOnce: boolean): Promise<boolean> {
+  #refusal(failure: Error): FuseError {
+    const { mountpoint } = this.#options;
+    if (systemErrorCode(failure) !== 'EBUSY') {
+      return new FuseError('unmount-failed', `cannot unmount ${mountpoint}`, { cause: failure });
+    }
+    return new FuseError(
+      'mountpoint-busy',
+      `${mountpoint} is busy: programs have files open or work below it`,
+      {
+        hint: `close the files (fuser -vm ${mountpoint} shows who has them), or detach it: perigee unmount --force ${mountpoint}`,
+      },
+    );
+  }
+
+  /** Undefined, or why not. */
+  async #try(atOnce: boolean): Promise<Error | undefined> {
     const { mountpoint, unmount, logger } = this.#options;
     const flags = UnmountFlag.NOFOLLOW | (atOnce ? UnmountFlag.FORCE | UnmountFlag.DETACH : 0);
     try {
       await unmount(mountpoint, flags);
       if (atOnce) logger.warn({ mountpoint }, 'unmounted at once, whatever still used it');
-      return true;
+      return undefined;
     } catch (error) {
       if (systemErrorCode(error) !== 'EBUSY') logger.warn({ error: describeError(error) }, 'unmount failed');
-      return false;
+      return error instanceof Error ? error : new Error(describeError(error));
     }
   }
 

@@ -106,6 +106,30 @@ t.test('mount refuses a path or a cache in use, and cleans up a dead mount', { s
   t.equal((await run('grep', ['-c', after.mountpoint, '/proc/mounts'])).stdout.trim(), '1', 'mounted once');
 });
 
+t.test('unmount refuses a mount in use, which goes on serving; --force detaches it', { skip }, async (t) => {
+  const system = await System.start(t);
+  fs.writeFileSync(path.join(system.objects, 'file'), 'hello');
+  fs.writeFileSync(path.join(system.objects, 'other'), 'there');
+  const mount = await system.mount();
+  const open = await fs.promises.open(path.join(mount.mountpoint, 'file'));
+  t.teardown(() => open.close().catch(() => undefined));
+  const refused = await mount.unmount();
+  t.equal(refused.code, 1, 'a mount in use is not unmounted');
+  t.match(refused.stderr, /^perigee: unmount: .*busy/);
+  t.match(refused.stderr, /^hint: close the files .*--force/m);
+  t.equal((await open.read(Buffer.alloc(5), 0, 5, 0)).buffer.toString(), 'hello', 'the open file reads on');
+  t.equal(
+    await fs.promises.readFile(path.join(mount.mountpoint, 'other'), 'utf8'),
+    'there',
+    'new opens work',
+  );
+  t.equal((await mount.status()).mountpoint, mount.mountpoint, 'the mount still answers');
+
+  t.equal((await system.cli(['unmount', '--force', mount.mountpoint])).code, 0, 'by force it goes');
+  t.notMatch(fs.readFileSync('/proc/mounts', 'utf8'), mount.mountpoint);
+  t.equal((await system.cli(['status', mount.mountpoint])).code, 1, 'and its process ends');
+});
+
 t.test('every write is refused with EROFS', { skip }, async (t) => {
   const system = await System.start(t);
   fs.writeFileSync(path.join(system.objects, 'file'), 'hello');
