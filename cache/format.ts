@@ -103,7 +103,7 @@ function refuseUnknown(paths: CachePaths, mark: string): void {
   }
   if (found.name !== FORMAT_NAME) {
     throw new CacheError('foreign', `${paths.format} is not the mark of a cache`, {
-      hint: 'name an empty directory, or one that an earlier mount made; nothing has been touched',
+      hint: `nothing has been touched: if ${paths.directory} is an old cache it may be deleted, else name another directory`,
     });
   }
   if (found.version === FORMAT_VERSION) return;
