@@ -1,7 +1,7 @@
 /** From words and settings to the options of a satellite; `perigee mount` and `mount.perigee` share it. */
 import path from 'node:path';
 import { checkMountSettings, type mountSettings } from '../config/mount-settings.ts';
-import { parseSource, resolveMountpoint } from '../config/names.ts';
+import { checkOutside, parseSource, resolveMountpoint } from '../config/names.ts';
 import { type ValuesOf } from '../config/settings.ts';
 import { type MountOptions } from './runtime.ts';
 
@@ -16,11 +16,17 @@ export function mountOptionsOf(
   values: ValuesOf<typeof mountSettings>,
 ): MountOptions {
   checkMountSettings(values);
-  const logFile = values['log-file'];
+  const named = parseSource(source);
+  const target = resolveMountpoint(mountpoint, workingDirectory);
+  const cacheDirectory = path.resolve(workingDirectory, values.cache);
+  const logFile =
+    values['log-file'] === undefined ? undefined : path.resolve(workingDirectory, values['log-file']);
+  checkOutside(target, { flag: '--cache', path: cacheDirectory });
+  if (logFile !== undefined) checkOutside(target, { flag: '--log-file', path: logFile });
   return {
-    ...parseSource(source),
-    mountpoint: resolveMountpoint(mountpoint, workingDirectory),
-    cacheDirectory: path.resolve(workingDirectory, values.cache),
+    ...named,
+    mountpoint: target,
+    cacheDirectory,
     cacheBytes: values['cache-size'],
     blockBytes: values['block-size'],
     wholeOnOpenBytes: values['whole-on-open'],
@@ -31,6 +37,6 @@ export function mountOptionsOf(
     labels: values.labels,
     metrics: values.metrics,
     logLevel: values['log-level'],
-    logFile: logFile === undefined ? undefined : path.resolve(workingDirectory, logFile),
+    logFile,
   };
 }

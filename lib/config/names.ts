@@ -125,6 +125,32 @@ export function resolveMountpoint(given: string, workingDirectory: string): stri
   return mountpoint;
 }
 
+/**
+ * Refuses a place at or below the mount point: the mount would hide it, and reads would wait for themselves. What
+ * the path says is compared first, because asking a hung mount for the real path would hang.
+ */
+export function checkOutside(
+  mountpoint: string,
+  place: { readonly flag: string; readonly path: string },
+): void {
+  const lies = (candidate: string): boolean =>
+    candidate === mountpoint || candidate.startsWith(`${mountpoint}/`);
+  if (!lies(place.path) && !lies(realPlaceOf(place.path))) return;
+  throw new UsageError(`${place.flag}: ${place.path} lies at or below the mount point ${mountpoint}`, {
+    hint: 'name a place outside of the mount point, on a local disk',
+  });
+}
+
+/** Links followed as far as the path exists. */
+function realPlaceOf(file: string): string {
+  try {
+    return fs.realpathSync(file);
+  } catch {
+    const parent = path.dirname(file);
+    return parent === file ? file : path.join(realPlaceOf(parent), path.basename(file));
+  }
+}
+
 function realPathOf(directory: string): string {
   try {
     return fs.realpathSync(directory);

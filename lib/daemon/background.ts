@@ -3,10 +3,10 @@
  * channel, and waits for one message: ready, or the daemon's own error. After that the two know nothing of each other.
  */
 import { spawn } from 'node:child_process';
-import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { PerigeeError, UsageError } from '../base/errors.ts';
+import { openLogFile } from './log-file.ts';
 import type { SatelliteOptions } from './satellite.ts';
 
 /** What the daemon answers. */
@@ -26,16 +26,15 @@ export class DaemonError extends PerigeeError {
 
 export async function startInBackground(options: SatelliteOptions): Promise<{ readonly pid: number }> {
   const logFile = options.logFile ?? `${options.cacheDirectory}.log`;
-  fs.mkdirSync(path.dirname(logFile), { recursive: true });
-  const log = fs.openSync(logFile, 'a', 0o640);
+  const log = openLogFile(logFile);
   const extension = path.extname(fileURLToPath(import.meta.url));
   const entry = fileURLToPath(new URL(`./mount-process${extension}`, import.meta.url));
   const child = spawn(process.execPath, [...process.execArgv, entry], {
     detached: true,
     cwd: '/',
-    stdio: ['ignore', log, log, 'ipc'],
+    stdio: ['ignore', log.descriptor, log.descriptor, 'ipc'],
   });
-  fs.closeSync(log);
+  log.close();
   try {
     const answer = await new Promise<DaemonAnswer>((resolve, reject) => {
       child.once('error', reject);
@@ -59,6 +58,9 @@ export async function startInBackground(options: SatelliteOptions): Promise<{ re
       throw new DaemonError(answer.code, answer.message, details);
     }
     return { pid: child.pid ?? 0 };
+  } catch (error) {
+    log.discard();
+    throw error;
   } finally {
     child.removeAllListeners();
     if (child.connected) child.disconnect();

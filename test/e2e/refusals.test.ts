@@ -18,6 +18,8 @@ t.test('mount refuses what cannot work, in words', { skip }, async (t) => {
   const foreign = path.join(system.directory, 'foreign');
   fs.mkdirSync(foreign);
   fs.writeFileSync(path.join(foreign, 'precious'), 'mine');
+  const link = path.join(system.directory, 'link');
+  fs.symlinkSync(mountpoint, link);
 
   const cases: Readonly<
     Record<string, { readonly args: readonly string[]; readonly code: number; readonly says: RegExp }>
@@ -62,6 +64,26 @@ t.test('mount refuses what cannot work, in words', { skip }, async (t) => {
       code: 1,
       says: /foreign/,
     },
+    'a cache below the mount point': {
+      args: [source, mountpoint, '--cache', path.join(mountpoint, 'cache'), ...size],
+      code: 2,
+      says: /--cache.*below the mount point/,
+    },
+    'a log below the mount point, by a link': {
+      args: [source, mountpoint, '--cache', cache, '--log-file', path.join(link, 'new/log'), ...size],
+      code: 2,
+      says: /--log-file.*below the mount point/,
+    },
+    'a log that cannot be made': {
+      args: [source, mountpoint, '--cache', cache, '--log-file', path.join(foreign, 'precious/log'), ...size],
+      code: 1,
+      says: /cannot open the log/,
+    },
+    'an unreachable origin, with a cache in new directories': {
+      args: ['127.0.0.1:1/data', mountpoint, '--cache', path.join(system.directory, 'new/er/cache'), ...size],
+      code: 1,
+      says: /127\.0\.0\.1:1/,
+    },
     'an unknown flag': {
       args: [source, mountpoint, '--cache', cache, '--cahce-size', '1GiB'],
       code: 2,
@@ -77,6 +99,11 @@ t.test('mount refuses what cannot work, in words', { skip }, async (t) => {
   }
   t.equal(fs.readFileSync(path.join(foreign, 'precious'), 'utf8'), 'mine', 'foreign files are untouched');
   t.notMatch(fs.readFileSync('/proc/mounts', 'utf8'), mountpoint, 'nothing is left mounted');
+  t.same(fs.readdirSync(mountpoint), [], 'nothing is left in the mount point');
+  t.notOk(fs.existsSync(path.join(system.directory, 'new')), 'nor directories made for a log');
+  const logs = fs.readdirSync(system.directory).filter((name) => name.endsWith('.log'));
+  const empty = logs.filter((name) => fs.statSync(path.join(system.directory, name)).size === 0);
+  t.same(empty, [], 'no refused mount leaves an empty log');
 });
 
 t.test('mount refuses a path or a cache in use, and cleans up a dead mount', { skip }, async (t) => {
