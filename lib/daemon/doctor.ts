@@ -144,7 +144,7 @@ async function* origin(address: string, options: DoctorOptions): AsyncGenerator<
       const storeUrl = await storeUrlOf(address, exportName);
       // This host reads the bytes itself, with credentials of its own.
       yield* store(`store of ${exportName}`, storeUrl);
-      yield* unnameableKeys(client.inspectKeys({ exportName, prefix: '', keysMax }), keysMax);
+      yield* unnameableKeys(client.inspectKeys({ exportName, prefix: '', keysMax }));
     } finally {
       client.close();
     }
@@ -165,14 +165,16 @@ async function storeUrlOf(address: string, exportName: string): Promise<string> 
   return exportInfo.storeUrl;
 }
 
-/** Keys that cannot be reached below a mount. */
+/** Keys that cannot be reached below a mount, and how many were looked at. */
 async function* unnameableKeys(
-  found: AsyncIterable<{ readonly key: string; readonly finding: string }>,
-  keysMax: number,
+  found: AsyncIterable<{ readonly key: string; readonly finding: string; readonly keysSeen: number }>,
 ): AsyncGenerator<Finding> {
   const subject = 'keys';
   let count = 0;
-  for await (const { key, finding } of found) {
+  let seen = 0;
+  for await (const { key, finding, keysSeen } of found) {
+    seen = keysSeen;
+    if (finding === '') continue;
     count += 1;
     yield {
       level: 'warning',
@@ -181,8 +183,10 @@ async function* unnameableKeys(
       hint: 'rename the object in the bucket if a mount shall show it',
     };
   }
-  if (count === 0)
-    yield { level: 'ok', subject, text: `all of the first ${keysMax} keys are names of files` };
+  const looked = `${seen.toLocaleString('en-US')} ${seen === 1 ? 'key' : 'keys'} seen`;
+  yield count === 0
+    ? { level: 'ok', subject, text: `${looked}; all are names of files` }
+    : { level: 'note', subject, text: `${looked}; ${count.toLocaleString('en-US')} findings` };
 }
 
 function failure(subject: string, error: unknown, fallback: string): Finding {

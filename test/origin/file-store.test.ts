@@ -3,6 +3,8 @@ import fs from 'node:fs/promises';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import t from 'tap';
+import type { Finding } from '../../lib/cli/runtime.ts';
+import { doctor } from '../../lib/daemon/doctor.ts';
 import { systemClock } from '../../lib/base/clock.ts';
 import { openOriginNamespace } from '../../lib/namespace/origin-namespace.ts';
 import { startOrigin } from '../../lib/origin/origin-server.ts';
@@ -53,13 +55,45 @@ t.test('origin serves a directory of this host', async (t) => {
   const client = createOriginClient({ address: origin.address, clock: systemClock, deadlineMs: 10_000 });
   t.teardown(() => client.close());
   const hidden: string[] = [];
-  for await (const { key } of client.inspectKeys({ exportName: 'data', prefix: '', keysMax: 0 }))
-    hidden.push(key);
+  let seen = 0;
+  for await (const found of client.inspectKeys({ exportName: 'data', prefix: '', keysMax: 0 })) {
+    if (found.finding !== '') hidden.push(found.key);
+    seen = found.keysSeen;
+  }
+  t.equal(seen, keys.length + 1);
   t.same(hidden.sort(), ['../up', 'both', 'n'.repeat(300), 'weird//key'].sort());
   await t.rejects(client.inspectKeys({ exportName: 'other', prefix: '', keysMax: 1 }).next(), {
     code: 'not-found',
     hint: /data/,
   });
+});
+
+t.test('names that are not UTF-8 are found once each, and the keys that were seen are counted', async (t) => {
+  const top = await temporaryDirectory(t);
+  const objects = path.join(top, 'objects');
+  await fs.mkdir(path.join(objects, 'd'), { recursive: true });
+  // More than one page of the store, so that both directories are met again.
+  for (let at = 0; at < 1_100; at++) await fs.writeFile(path.join(objects, 'd', `f${at}`), '');
+  const bad = Buffer.from([0x62, 0xff]);
+  for (const directory of ['', 'd/']) {
+    await fs.writeFile(Buffer.concat([Buffer.from(`${objects}/${directory}`), bad]), 'x');
+  }
+  const url = pathToFileURL(objects).href;
+  const origin = await startOrigin(
+    originOptions({ dataDirectory: path.join(top, 'data'), exports: [{ name: 'data', url }], openStore }),
+  );
+  t.teardown(() => origin.close());
+  const findings: Finding[] = [];
+  const options = { cacheDirectory: undefined, storeUrl: undefined, keysMax: 10_000 };
+  for await (const finding of doctor({ ...options, origin: origin.address, exportName: 'data' })) {
+    if (finding.subject === 'keys') findings.push(finding);
+  }
+  t.match(findings, [
+    { level: 'warning', text: /^"b\ufffd": is not valid UTF-8/, hint: /rename/ },
+    { level: 'warning', text: /^"d\/b\ufffd": is not valid UTF-8/ },
+    { level: 'note', text: '1,102 keys seen; 2 findings' },
+  ]);
+  t.equal(findings.length, 3);
 });
 
 t.test(

@@ -547,6 +547,13 @@ export declare type InspectKeysResponse = Message<"perigee.v1.InspectKeysRespons
    * @generated from field: string finding = 2;
    */
   finding: string;
+
+  /**
+   * Keys looked at so far. The last message of a stream has this alone.
+   *
+   * @generated from field: uint32 keys_seen = 3;
+   */
+  keysSeen: number;
 };
 
 /**
