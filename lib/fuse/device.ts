@@ -6,6 +6,7 @@
  * by the calling thread. Calls that can wait for answers of our own (umount2, statfs) never run on that thread.
  */
 import {
+  constants,
   closeSync,
   openSync,
   read,
@@ -143,6 +144,8 @@ export type ReceiveCallback = (error: NodeJS.ErrnoException | null, bytes: numbe
 export interface RequestChannel {
   /** Reads one request. */
   receive(into: Buffer, done: ReceiveCallback): void;
+  /** Reads one request if one waits, on this thread; 0 if none does. Only of a channel that never waits. */
+  tryReceive(into: Buffer): number;
   /** Writes one reply at once. 0, or the errno. */
   send(header: Uint8Array, body: Uint8Array | undefined): number;
   /** Writes one notification from a thread of the pool: it may wait for locks of the kernel. */
@@ -153,11 +156,24 @@ export interface RequestChannel {
 
 /** An open `/dev/fuse`. */
 export class FuseDevice implements RequestChannel {
-  readonly fd = openSync(DEVICE_PATH, 'r+');
+  readonly fd: number;
+  readonly #tryRead: ((fd: number, into: Buffer, bytes: number) => number) | undefined;
   #open = true;
+
+  /** @param options.neverWaits for `tryReceive` alone */
+  constructor(options: { readonly neverWaits?: boolean } = {}) {
+    const neverWaits = options.neverWaits === true;
+    this.fd = openSync(DEVICE_PATH, neverWaits ? constants.O_RDWR | constants.O_NONBLOCK : 'r+');
+    // Node's own read throws when nothing waits, which costs more than the read.
+    if (neverWaits) this.#tryRead = koffi.load(null).func('long read(int fd, void *into, size_t bytes)');
+  }
 
   receive(into: Buffer, done: ReceiveCallback): void {
     read(this.fd, into, 0, into.length, null, done);
+  }
+
+  tryReceive(into: Buffer): number {
+    return Math.max(0, this.#tryRead?.(this.fd, into, into.length) ?? 0);
   }
 
   send(header: Uint8Array, body: Uint8Array | undefined): number {

@@ -84,6 +84,10 @@ export class FakeChannel implements RequestChannel {
     this.#waiting = { into, done };
   }
 
+  tryReceive(): number {
+    return 0;
+  }
+
   send(header: Uint8Array, body: Uint8Array | undefined): number {
     const refused = this.refuse;
     this.refuse = 0;
