@@ -9,6 +9,7 @@ import os from 'node:os';
 import { openNvmeCache } from '../../cache/nvme-cache.ts';
 import { ROOT_INODE } from '../base/brand.ts';
 import { systemClock } from '../base/clock.ts';
+import { describeError } from '../base/errors.ts';
 import type { MountOptions, MountStatus, Running } from '../cli/runtime.ts';
 import { startControlServer } from '../control/control-server.ts';
 import { mountKernel } from '../fuse/kernel-driver.ts';
@@ -35,6 +36,8 @@ const STOP_WAIT_MS = 5_000;
 const UNMOUNT_WAIT_MS = 1_000;
 
 export interface Satellite extends Running {
+  /** @param reason for the log */
+  stop(reason?: string): Promise<void>;
   status(): Promise<MountStatus>;
 }
 
@@ -43,15 +46,30 @@ export interface SatelliteOptions extends MountOptions {
   readonly version: string;
 }
 
-export async function startSatellite(options: SatelliteOptions): Promise<Satellite> {
-  const logger = createLogger({
-    level: options.logLevel,
-    ...(options.logFile === undefined ? {} : { file: options.logFile }),
-  });
+export interface SatelliteSurroundings {
+  /** Default: one of its own, made from the options. */
+  readonly logger?: Logger;
+  /** Ends the start: after the step under way everything is taken back, and the signal's reason is thrown. */
+  readonly signal?: AbortSignal;
+}
+
+export async function startSatellite(
+  options: SatelliteOptions,
+  { logger: given, signal = new AbortController().signal }: SatelliteSurroundings = {},
+): Promise<Satellite> {
+  const logger =
+    given ??
+    createLogger({
+      level: options.logLevel,
+      ...(options.logFile === undefined ? {} : { file: options.logFile }),
+    });
   const teardown = new Teardown(logger);
   try {
-    return await assemble(options, { logger, teardown });
+    const satellite = await assemble(options, { logger, teardown, signal });
+    signal.throwIfAborted();
+    return satellite;
   } catch (error) {
+    if (signal.aborted) logger.info({ reason: describeError(signal.reason) }, 'stopping');
     await teardown.run();
     throw error;
   }
@@ -59,7 +77,11 @@ export async function startSatellite(options: SatelliteOptions): Promise<Satelli
 
 async function assemble(
   options: SatelliteOptions,
-  { logger, teardown }: { readonly logger: Logger; readonly teardown: Teardown },
+  {
+    logger,
+    teardown,
+    signal,
+  }: { readonly logger: Logger; readonly teardown: Teardown; readonly signal: AbortSignal },
 ): Promise<Satellite> {
   const clock = systemClock;
   const metrics = createMetrics();
@@ -73,8 +95,10 @@ async function assemble(
     host: os.hostname(),
     clock,
     logger,
+    signal,
   });
   teardown.add('namespace', () => namespace.close());
+  signal.throwIfAborted();
 
   const tier = createTierStack([
     createStoreTier({
@@ -99,6 +123,7 @@ async function assemble(
     metrics,
   });
   teardown.add('cache', () => cache.close());
+  signal.throwIfAborted();
 
   // Nothing writes yet, so every mount is read-only, whatever was asked for.
   const vfs = createVfs({
@@ -113,11 +138,18 @@ async function assemble(
   });
   teardown.add('vfs', () => vfs.close());
 
+  let mounted = false;
+  let ending: string | undefined;
+  const ready = async (): Promise<true | string> => {
+    if (ending !== undefined) return `stopping: ${ending}`;
+    if (!mounted) return 'not mounted yet';
+    return (await answers(namespace)) || 'the origin does not answer';
+  };
   if (options.metrics !== undefined) {
     const server = await startMetricsServer({
       listen: options.metrics,
       registry: metrics.registry,
-      ready: () => true,
+      ready,
     });
     teardown.add('metrics', () => server.close());
   }
@@ -134,6 +166,7 @@ async function assemble(
     clock,
   });
   teardown.add('mount', () => driver.unmount({ deadlineMs: STOP_WAIT_MS }));
+  signal.throwIfAborted();
 
   const status = async (): Promise<MountStatus> => {
     const { openFiles, nodes, passthrough, ...reads } = vfs.stat();
@@ -156,10 +189,21 @@ async function assemble(
       memoryBytes: process.memoryUsage.rss(),
     };
   };
-  const unmount = async ({ force }: { readonly force: boolean }): Promise<void> => {
-    if (force) await driver.unmount({ deadlineMs: 0 });
-    else await driver.unmount({ deadlineMs: UNMOUNT_WAIT_MS, whenBusy: 'refuse' });
+  const stop = async (reason: string): Promise<void> => {
+    ending ??= reason;
     await teardown.run();
+  };
+  const unmount = async ({ force }: { readonly force: boolean }): Promise<void> => {
+    const reason = force ? 'perigee unmount --force' : 'perigee unmount';
+    ending ??= reason;
+    try {
+      if (force) await driver.unmount({ deadlineMs: 0 });
+      else await driver.unmount({ deadlineMs: UNMOUNT_WAIT_MS, whenBusy: 'refuse' });
+    } catch (error) {
+      ending = undefined;
+      throw error;
+    }
+    await stop(reason);
   };
   const control = await startControlServer({
     mountpoint,
@@ -167,11 +211,18 @@ async function assemble(
     logger,
   });
   teardown.add('control', () => control.close());
+  // The first step of an end.
+  teardown.add('log', () => logger.info({ mountpoint, reason: ending }, 'stopping'));
+  mounted = true;
   logger.info({ mountpoint, origin: options.origin, export: options.exportName }, 'ready');
   return {
     address: mountpoint,
-    ended: driver.ended.then(() => teardown.run()),
-    stop: () => teardown.run(),
+    ended: driver.ended.then(({ reason, error }) =>
+      stop(
+        reason === 'unmounted' ? 'unmounted from outside' : `the connection broke: ${describeError(error)}`,
+      ),
+    ),
+    stop: (reason = 'asked to end') => stop(reason),
     status,
   };
 }

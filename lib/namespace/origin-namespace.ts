@@ -46,12 +46,16 @@ export async function openOriginNamespace(options: {
   readonly host: string;
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly signal?: AbortSignal;
 }): Promise<{ readonly namespace: Namespace; readonly exportInfo: ExportInfo }> {
-  const { address, exportName, host, clock, logger } = options;
+  const { address, exportName, host, clock, logger, signal } = options;
   const client = createOriginClient({ address, clock, deadlineMs: ORIGIN_DEADLINE_MS });
   try {
     const opened = await translated(() =>
-      client.openExport({ protocolVersion: PROTOCOL_VERSION, exportName, host }),
+      client.openExport(
+        { protocolVersion: PROTOCOL_VERSION, exportName, host },
+        signal === undefined ? {} : { signal },
+      ),
     );
     if (opened.protocolVersion !== PROTOCOL_VERSION) {
       throw new NamespaceError(

@@ -15,14 +15,14 @@ export interface MetricsServer {
 export async function startMetricsServer(options: {
   readonly listen: ListenAddress;
   readonly registry: Registry;
-  readonly ready: () => boolean | string;
+  readonly ready: () => boolean | string | Promise<boolean | string>;
 }): Promise<MetricsServer> {
   const { registry, ready } = options;
   const answers: Record<string, () => Promise<{ status: number; type: string; text: string }>> = {
     '/metrics': async () => ({ status: 200, type: registry.contentType, text: await registry.metrics() }),
     '/healthz': async () => ({ status: 200, type: 'text/plain', text: 'ok\n' }),
     '/readyz': async () => {
-      const state = ready();
+      const state = await ready();
       const text = state === true ? 'ready' : state === false ? 'not ready' : state;
       return { status: state === true ? 200 : 503, type: 'text/plain', text: `${text}\n` };
     },

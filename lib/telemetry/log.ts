@@ -5,8 +5,27 @@ export type { Logger };
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent';
 
-/** @param file where to append; standard error if absent (journald collects it). */
-export function createLogger(options: { readonly level: LogLevel; readonly file?: string }): Logger {
-  const destination = pino.destination({ dest: options.file ?? 2, sync: true, mkdir: true });
-  return pino({ level: options.level, base: { pid: process.pid } }, destination);
+export interface LogOptions {
+  readonly level: LogLevel;
+  /** Where to append; standard error if absent (journald collects it). */
+  readonly file?: string;
+}
+
+export interface Log {
+  readonly logger: Logger;
+  /** After its file was moved away: goes on in a new one. Nothing happens without a file. */
+  reopen(): void;
+}
+
+export function openLog(options: LogOptions): Log {
+  const { level, file } = options;
+  const destination = pino.destination({ dest: file ?? 2, sync: true, mkdir: true });
+  return {
+    logger: pino({ level, base: { pid: process.pid } }, destination),
+    reopen: () => (file === undefined ? undefined : destination.reopen()),
+  };
+}
+
+export function createLogger(options: LogOptions): Logger {
+  return openLog(options).logger;
 }

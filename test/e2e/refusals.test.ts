@@ -1,5 +1,7 @@
 /** Bad input at the command line, against real processes: a clear error with a hint, the right exit code, nothing left mounted. */
+import { once } from 'node:events';
 import fs from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import t from 'tap';
 import { needs, unmet } from '../support/requirements.ts';
@@ -183,13 +185,27 @@ t.test(
   async (t) => {
     const system = await System.start(t);
     fs.writeFileSync(path.join(system.objects, 'file'), 'hello');
-    const { mountpoint } = await system.mount();
+    const metrics = `127.0.0.1:${await freePort()}`;
+    const { mountpoint } = await system.mount({ flags: ['--metrics', metrics] });
+    const readiness = async (): Promise<number> => (await fetch(`http://${metrics}/readyz`)).status;
     const file = path.join(mountpoint, 'file');
+    t.equal(await readiness(), 200);
     t.equal(await fs.promises.readFile(file, 'utf8'), 'hello');
     const port = Number(system.address.split(':')[1]);
     await system.stopOrigin('SIGKILL');
     await t.rejects(fs.promises.stat(file), { code: /ETIMEDOUT|EIO/ });
+    t.equal(await readiness(), 503, 'and the mount is not ready');
     await system.startOrigin(`file://${system.objects}`, port);
     t.equal(await fs.promises.readFile(file, 'utf8'), 'hello');
+    t.equal(await readiness(), 200);
   },
 );
+
+async function freePort(): Promise<number> {
+  const server = net.createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as net.AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
