@@ -13,7 +13,7 @@ import { type Blob, type BlobBody, type BlobEvent, nextBlobState } from './blob.
 import { bodyOfRow, newBlob, newBody } from './blob-row.ts';
 import { BlockGeometry } from './block-map.ts';
 import type { Catalog } from './catalog.ts';
-import type { Disk } from './disk.ts';
+import { type Disk, diskFault, FileGoneError } from './disk.ts';
 import type { EvictionPolicy } from './eviction-policy.ts';
 import { blobPath, type CachePaths } from './format.ts';
 import { UNLINK_NOW_BYTES_MAX } from './limits.ts';
@@ -38,6 +38,7 @@ export class BlobTable {
   readonly #options: BlobTableOptions;
   readonly #blobs = new Map<string, Blob>();
   #discarded = 0;
+  #filesGone = 0;
   #closed = false;
   #pinnedBytes = 0;
   #completeBlobs = 0;
@@ -119,7 +120,7 @@ export class BlobTable {
     return body;
   }
 
-  /** The descriptor of the blob's file; opened, and made, on first use. @throws what the system said */
+  /** The descriptor of the blob's file; opened, and made, on first use. @throws FileGoneError, what the system said */
   descriptor(blob: Blob): number {
     const body = blob.body;
     invariant(body !== undefined, 'a blob in use has its body');
@@ -127,10 +128,39 @@ export class BlobTable {
     if (this.#closed) throw new CacheError('closed', 'the cache is shutting down');
     invariant(blob.state.kind !== 'evicting', 'a removed file is not opened again');
     const path = blobPath(this.#options.paths, blob);
-    const create = body.present.count === 0 && body.charged.count === 0;
+    const create = body.present.count === 0 && !hasLeftovers(body);
     if (create) this.#options.disk.unlink(path);
-    body.fd = this.#options.disk.open(path, { create });
-    return body.fd;
+    try {
+      return (body.fd = this.#options.disk.open(path, { create }));
+    } catch (error) {
+      if (create || diskFault(error) !== 'missing') throw error;
+      this.#fileGone(blob, body);
+      throw new FileGoneError(`the file of ${blob.version} is gone`, { cause: error });
+    }
+  }
+
+  /** Somebody removed the file: the blob has nothing any more, and takes no room but for what is on its way. */
+  #fileGone(blob: Blob, body: BlobBody): void {
+    const { ledger, recorder, logger } = this.#options;
+    let keptBytes = 0;
+    for (let block = 0; block < body.geometry.blocks; block++) {
+      body.present.delete(block);
+      body.verified.delete(block);
+      if (!body.fills.has(block)) body.charged.delete(block);
+      else if (body.charged.has(block)) keptBytes += body.geometry.charge(block);
+    }
+    ledger.free(blob.chargedBytes - keptBytes);
+    blob.chargedBytes = keptBytes;
+    this.#apply(blob, 'block-lost');
+    recorder.changed(blob);
+    this.#filesGone++;
+    // A whole directory may have been emptied: a line for each file would say no more.
+    if (Number.isInteger(Math.log10(this.#filesGone))) {
+      logger.warn(
+        { version: blob.version, path: body.path, files: this.#filesGone },
+        'files of the cache were removed by somebody else; what they held is fetched again',
+      );
+    }
   }
 
   /** A block arrived. */
@@ -272,4 +302,13 @@ export class BlobTable {
     }
     this.#completeBlobs += Number(blob.state.kind === 'complete') - Number(was.kind === 'complete');
   }
+}
+
+/** Is there room taken by blocks that nobody is filling now, such as by a fill that failed half-way? */
+function hasLeftovers({ charged, fills }: BlobBody): boolean {
+  if (charged.count > fills.size) return true;
+  for (let block = 0; charged.count > 0 && block < charged.size; block++) {
+    if (charged.has(block) && !fills.has(block)) return true;
+  }
+  return false;
 }

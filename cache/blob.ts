@@ -72,6 +72,9 @@ export function nextBlobState(state: BlobState, event: BlobEvent): BlobState {
   throw new InvariantError(`a blob cannot go from ${state.kind} by ${event}`);
 }
 
+/** What a comparison with its checksum says of a block; `missing`: it has no file any more. */
+export type BlockCheck = 'good' | 'bad' | 'missing';
+
 export interface BlobBody {
   /** Where missing bytes come from. */
   source: VersionSource;
@@ -86,8 +89,8 @@ export interface BlobBody {
   readonly checksums: Uint32Array;
   /** Blocks on their way. */
   readonly fills: Map<number, Fill>;
-  /** Comparisons with checksums in progress: true if the block is good. */
-  readonly checks: Map<number, Promise<boolean>>;
+  /** Comparisons with checksums in progress. */
+  readonly checks: Map<number, Promise<BlockCheck>>;
   /** Blocks of which a small range was read around the blob, so that a second touch fills them. */
   readonly touched: Set<number>;
   fd: number | undefined;

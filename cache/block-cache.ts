@@ -92,6 +92,8 @@ export interface VerifyReport {
   readonly blobs: number;
   readonly bytes: number;
   readonly badBlocks: number;
+  /** Blobs whose file somebody removed; they are not among `blobs`. */
+  readonly missingBlobs: number;
 }
 
 /** A path means the file of that path, and every file below it; none, the whole cache. */

@@ -1,5 +1,6 @@
 /** Drives the health of the disk: takes failures from whoever sees them, probes a disk that is down, tells logs and metrics. */
 import type { Clock } from '../lib/base/clock.ts';
+import { describeError } from '../lib/base/errors.ts';
 import type { Logger } from '../lib/telemetry/log.ts';
 import type { Metrics } from '../lib/telemetry/metrics.ts';
 import type { CacheHealth } from './block-cache.ts';
@@ -55,10 +56,10 @@ export class DeviceHealth {
     return mayServe(this.#state);
   }
 
-  /** Something on the disk failed. A shortage of this process is not the disk's fault. */
+  /** Something on the disk failed. A shortage of this process, or a file that somebody removed, is not the disk's fault. */
   report(error: unknown): void {
     const fault = diskFault(error);
-    if (fault === 'exhausted') return;
+    if (fault === 'exhausted' || fault === 'gone') return;
     this.#step({ kind: 'failed', cause: fault === 'no-space' ? 'no-space' : 'device' }, error);
   }
 
@@ -72,7 +73,11 @@ export class DeviceHealth {
     if (this.#state.kind === before.kind) return;
     this.#options.metrics.cacheHealth.set(LEVELS[healthName(this.#state)]);
     this.#options.logger.warn(
-      { before: before.kind, now: this.#state.kind, err: error },
+      {
+        before: before.kind,
+        now: this.#state.kind,
+        ...(error === undefined ? {} : { reason: describeError(error) }),
+      },
       'cache disk health',
     );
   }

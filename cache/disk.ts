@@ -14,9 +14,10 @@ import { dirname, join } from 'node:path';
  * - `device`: the device or its file system is failing
  * - `exhausted`: this process or host has no descriptors or memory left
  * - `missing`: the file is not there
+ * - `gone`: the file of a blob was taken away from outside: nothing is wrong with the disk, only with this blob
  * - `other`: anything else
  */
-export type DiskFault = 'no-space' | 'device' | 'exhausted' | 'missing' | 'other';
+export type DiskFault = 'no-space' | 'device' | 'exhausted' | 'missing' | 'gone' | 'other';
 
 const FAULTS: Readonly<Record<string, DiskFault>> = {
   ENOSPC: 'no-space',
@@ -31,7 +32,13 @@ const FAULTS: Readonly<Record<string, DiskFault>> = {
   ENFILE: 'exhausted',
   ENOMEM: 'exhausted',
   ENOENT: 'missing',
+  EGONE: 'gone',
 };
+
+/** Somebody removed the file of a blob under our feet. */
+export class FileGoneError extends Error {
+  readonly code = 'EGONE';
+}
 
 /** Looks along the chain of causes for what the system said. */
 export function diskFault(error: unknown): DiskFault {

@@ -13,7 +13,7 @@ import type { BlockSpan } from './block-map.ts';
 import type { BlobTable } from './blob-table.ts';
 import type { Counters } from './counters.ts';
 import type { DeviceHealth } from './device-health.ts';
-import type { Disk } from './disk.ts';
+import { type Disk, diskFault } from './disk.ts';
 import { Fill } from './fill.ts';
 import { FILL_BYTES_MAX } from './limits.ts';
 import type { Reservation } from './reservation.ts';
@@ -128,8 +128,15 @@ export class FillTable {
   }
 
   #sink(blob: Blob): number {
+    const { table } = this.#options;
     try {
-      return this.#options.table.descriptor(blob);
+      try {
+        return table.descriptor(blob);
+      } catch (error) {
+        if (diskFault(error) !== 'gone') throw error;
+        // Nothing of it is present any more: this fill begins a new file.
+        return table.descriptor(blob);
+      }
     } catch (error) {
       throw new CacheError('disk', `cannot open the file of ${blob.version}`, { cause: error });
     }

@@ -27,7 +27,7 @@ import { BlobHandle, type CacheParts } from './cache-handle.ts';
 import { Catalog } from './catalog.ts';
 import { Counters } from './counters.ts';
 import { DeviceHealth } from './device-health.ts';
-import { type Disk, systemDisk } from './disk.ts';
+import { type Disk, diskFault, systemDisk } from './disk.ts';
 import { type EvictionPolicy, reusePolicy } from './eviction-policy.ts';
 import { FillTable } from './fill-table.ts';
 import { Filler } from './filler.ts';
@@ -126,7 +126,7 @@ class NvmeCache implements BlockCache {
       ...{ catalog, disk, paths, policy, clock, logger, onFailure },
       onRecorded: (blob) => table.release(blob),
       onUnsynced: (blob, error) => {
-        health.report(error);
+        if (diskFault(error) !== 'missing') health.report(error);
         if (blob.state.kind === 'complete') void table.remove(blob);
       },
     }));
@@ -274,11 +274,12 @@ class NvmeCache implements BlockCache {
     options: { readonly signal?: AbortSignal } = {},
   ): Promise<VerifyReport> {
     this.#refuseClosed();
-    const report = { blobs: 0, bytes: 0, badBlocks: 0 };
+    const report = { blobs: 0, bytes: 0, badBlocks: 0, missingBlobs: 0 };
     for (const blob of this.#select(filter)) {
       if (blob.state.kind === 'evicting') continue;
-      const { bytes, badBlocks } = await this.#parts.verifier.everything(blob, options.signal);
-      report.blobs++;
+      const { bytes, badBlocks, missing } = await this.#parts.verifier.everything(blob, options.signal);
+      if (missing) report.missingBlobs++;
+      else report.blobs++;
       report.bytes += bytes;
       report.badBlocks += badBlocks;
     }

@@ -50,7 +50,7 @@ export class Scrub {
       if (table.load(next.blob).present.has(next.block)) await verifier.block(next.blob, next.block);
       else table.release(next.blob);
     } catch (error) {
-      logger.warn({ err: error }, `scrub: ${describeError(error)}`);
+      logger.warn(`scrub: ${describeError(error)}`);
     } finally {
       this.#busy = false;
     }

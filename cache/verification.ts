@@ -3,17 +3,25 @@
  * that are open, for the scrub, and on demand.
  *
  * A block that does not match, or that the disk cannot give back, is lost: counted, dropped, fetched again by
- * whoever needs it next. Two comparisons of one block at one time are one.
+ * whoever needs it next. A blob whose file is gone is no bad block: the table has forgotten what it had. Two comparisons of one block at one time are one.
  */
 import { crc32 } from 'node:zlib';
+import { describeError } from '../lib/base/errors.ts';
 import { CacheError } from './block-cache.ts';
-import type { Blob } from './blob.ts';
+import type { Blob, BlockCheck } from './blob.ts';
 import type { BlobTable } from './blob-table.ts';
 import type { Counters } from './counters.ts';
 import type { DeviceHealth } from './device-health.ts';
 import { type Disk, diskFault } from './disk.ts';
 import type { Logger } from '../lib/telemetry/log.ts';
 import { VERIFICATIONS_MAX, VERIFICATIONS_QUEUED_MAX } from './limits.ts';
+
+export interface BlobReport {
+  readonly bytes: number;
+  readonly badBlocks: number;
+  /** Its file was not there. */
+  readonly missing: boolean;
+}
 
 export class Verifier {
   readonly #options: {
@@ -37,8 +45,8 @@ export class Verifier {
     this.#options = options;
   }
 
-  /** Is this present block good? A bad one is not present any more afterwards. */
-  block(blob: Blob, block: number): Promise<boolean> {
+  /** Is this present block good? If not, it is not present any more afterwards. */
+  block(blob: Blob, block: number): Promise<BlockCheck> {
     const { checks } = this.#options.table.load(blob);
     const running = checks.get(block);
     if (running !== undefined) return running;
@@ -64,24 +72,27 @@ export class Verifier {
   }
 
   /** Every present block, verified before or not. */
-  async everything(blob: Blob, signal?: AbortSignal): Promise<{ bytes: number; badBlocks: number }> {
+  async everything(blob: Blob, signal?: AbortSignal): Promise<BlobReport> {
     const body = this.#options.table.load(blob);
     let bytes = 0;
     let badBlocks = 0;
+    let missing = false;
     blob.holds++;
     try {
       for (let block = 0; block < body.geometry.blocks; block++) {
         if (!body.present.has(block) || blob.state.kind === 'evicting') continue;
         signal?.throwIfAborted();
         this.#closing.signal.throwIfAborted();
-        bytes += body.geometry.length(block);
-        if (!(await this.block(blob, block))) badBlocks++;
+        const check = await this.block(blob, block);
+        if (check === 'missing') missing = true;
+        else bytes += body.geometry.length(block);
+        if (check === 'bad') badBlocks++;
       }
     } finally {
       blob.holds--;
       this.#options.table.release(blob);
     }
-    return { bytes, badBlocks };
+    return { bytes, badBlocks, missing };
   }
 
   /** Verifies what an earlier run left, when there is time. Who is not taken for lack of room asks again at the next open. */
@@ -104,7 +115,7 @@ export class Verifier {
       if (blob.state.kind === 'evicting') continue;
       const { geometry } = this.#options.table.load(blob);
       const run = this.span(blob, { first: 0, end: geometry.blocks })
-        .catch((error: unknown) => this.#options.logger.warn({ err: error }, 'verification stopped'))
+        .catch((error: unknown) => this.#options.logger.warn(`verification stopped: ${describeError(error)}`))
         .finally(() => {
           this.#running.delete(run);
           this.#options.table.release(blob);
@@ -114,29 +125,31 @@ export class Verifier {
     }
   }
 
-  async #compare(blob: Blob, block: number): Promise<boolean> {
+  async #compare(blob: Blob, block: number): Promise<BlockCheck> {
     const { disk, table, counters, health, logger } = this.#options;
     const body = table.load(blob);
+    if (!body.present.has(block)) return 'missing';
     const bytes = Buffer.allocUnsafeSlow(body.geometry.length(block));
     let error: unknown;
     try {
       const read = await disk.read(table.descriptor(blob), bytes, body.geometry.start(block));
       if (read === bytes.length && crc32(bytes) === body.checksums[block]) {
         table.blockVerified(blob, block);
-        return true;
+        return 'good';
       }
     } catch (caught) {
       error = caught;
       // Neither good nor bad: this process cannot look at it now.
       if (error instanceof CacheError || diskFault(error) === 'exhausted') throw error;
-      if (diskFault(error) !== 'missing') health.report(error);
+      if (diskFault(error) === 'gone') return 'missing';
+      health.report(error);
     }
     if (error === undefined) counters.checksumFailure();
     logger.warn(
-      { version: blob.version, block, err: error },
+      { version: blob.version, block, ...(error === undefined ? {} : { reason: describeError(error) }) },
       'a cached block is bad and will be fetched again',
     );
     table.blockLost(blob, block);
-    return false;
+    return 'bad';
   }
 }

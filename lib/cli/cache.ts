@@ -158,7 +158,7 @@ function verifyCommand(context: CommandContext): Command {
     const { control, inside } = await reach(given, context);
     const report = await control.cacheVerify(inside);
     if (json) out.json(report);
-    else out.line(`verified: ${bytesText(report.bytes)} in ${countText(report.blobs, 'blob')}`);
+    else verifyLines(report).forEach((line) => out.line(line));
     if (report.badBlocks > 0) throw badBlocks(report);
   };
   return withJson(
@@ -168,6 +168,16 @@ function verifyCommand(context: CommandContext): Command {
       examples: ['perigee cache verify', 'perigee cache verify /mnt/data/train'],
     }).argument('[path]', PATH_MEANING),
   ).action(act(context, action));
+}
+
+function verifyLines({ bytes, blobs, missingBlobs }: VerifyReport): string[] {
+  const verified = `verified: ${bytesText(bytes)} in ${countText(blobs, 'blob')}`;
+  if (missingBlobs === 0) return [verified];
+  const [whose, they] = missingBlobs === 1 ? ['file is', 'it'] : ['files are', 'they'];
+  return [
+    verified,
+    `dropped: ${countText(missingBlobs, 'blob')} whose ${whose} gone; ${they} will be fetched again`,
+  ];
 }
 
 function badBlocks({ badBlocks: count }: VerifyReport): CacheCommandError {

@@ -69,6 +69,7 @@ const verifyReportSchema = z.object({
   blobs: count,
   bytes: count,
   badBlocks: count,
+  missingBlobs: count,
 }) satisfies z.ZodType<VerifyReport>;
 
 const pathSchema = z.object({ path: z.string().optional() });

@@ -1,9 +1,12 @@
-import { closeSync, openSync, readdirSync, readSync, truncateSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readSync, rmSync, truncateSync, writeSync } from 'node:fs';
+import { Writable } from 'node:stream';
 import { join } from 'node:path';
+import { pino } from 'pino';
 import t from 'tap';
 import { SCRUB_INTERVAL_MS } from '../../cache/limits.ts';
 import { ManualClock } from './manual-clock.ts';
 import { BLOCK, openFixture, openVersion } from './fixture.ts';
+import type { Logger } from '../../lib/telemetry/log.ts';
 import { sourceOf, trueBytes } from './fake-tier.ts';
 
 function blobFile(directory: string, version: string): string {
@@ -141,8 +144,13 @@ t.test('corruption is found by verify, dropped and reported', async (t) => {
     handle.close();
   }
   for (const block of [0, 3]) flip(blobFile(directory, sourceOf(2, 0).version), block * BLOCK);
-  t.same(await cache.verify({ path: '/data/object-1' }), { blobs: 1, bytes: 4 * BLOCK, badBlocks: 0 });
-  t.same(await cache.verify({}), { blobs: 2, bytes: 8 * BLOCK, badBlocks: 2 });
+  t.same(await cache.verify({ path: '/data/object-1' }), {
+    blobs: 1,
+    bytes: 4 * BLOCK,
+    badBlocks: 0,
+    missingBlobs: 0,
+  });
+  t.same(await cache.verify({}), { blobs: 2, bytes: 8 * BLOCK, badBlocks: 2, missingBlobs: 0 });
   t.match(cache.list({ path: '/data/object-2' }), [{ state: 'filling', cachedBytes: 2 * BLOCK }]);
   tier.fills.length = 0;
   const handle = openVersion(cache, sourceOf(2, 4 * BLOCK));
@@ -153,4 +161,71 @@ t.test('corruption is found by verify, dropped and reported', async (t) => {
   await t.rejects(cache.verify({}, { signal: AbortSignal.abort(new Error('enough')) }), {
     message: 'enough',
   });
+});
+
+function logged(): { readonly logger: Logger; readonly lines: string[] } {
+  const lines: string[] = [];
+  const sink = new Writable({
+    write(chunk, _encoding, done) {
+      lines.push(String(chunk));
+      done();
+    },
+  });
+  return { logger: pino({ level: 'warn' }, sink), lines };
+}
+
+t.test('files that somebody removed are dropped, told once, and are no fault of the disk', async (t) => {
+  const { logger, lines } = logged();
+  const { cache, tier, directory } = await openFixture(t, { logger });
+  const sources = Array.from({ length: 6 }, (_, number) => sourceOf(number + 1, 3 * BLOCK));
+  for (const source of sources) {
+    const handle = openVersion(cache, source);
+    await handle.fill(0, source.sizeBytes, { priority: 'demand' });
+    handle.close();
+  }
+  cache.pin(sources[2]!.version, true);
+  for (const { version } of sources.slice(0, 4)) rmSync(blobFile(directory, version));
+
+  t.same(await cache.verify({ path: '/data/object-1' }), {
+    blobs: 0,
+    bytes: 0,
+    badBlocks: 0,
+    missingBlobs: 1,
+  });
+  t.same(cache.list({ path: '/data/object-1' }), []);
+  t.equal(cache.stat().usedBytes, 5 * 3 * BLOCK);
+
+  for (const source of sources.slice(1, 4)) {
+    const handle = openVersion(cache, source);
+    t.equal(handle.backingFd(), undefined);
+    t.equal(handle.cachedBytes, 0);
+    t.ok(trueBytes(source, 0, source.sizeBytes).equals(await handle.read(0, source.sizeBytes)));
+    await handle.fill(0, source.sizeBytes, { priority: 'demand' });
+    t.type(handle.backingFd(), 'number', 'in a fresh file');
+    handle.close();
+  }
+  t.match(cache.stat(), {
+    health: 'normal',
+    checksumFailures: 0,
+    usedBytes: 5 * 3 * BLOCK,
+    completeBlobs: 5,
+  });
+  t.match(cache.list({ path: '/data/object-3' }), [{ pinned: true, state: 'complete' }]);
+  t.match(await cache.verify({}), { blobs: 5, badBlocks: 0, missingBlobs: 0 });
+  t.equal(lines.length, 1, lines.join(''));
+  t.match(lines[0], /removed by somebody else/);
+  t.notMatch(lines[0], /stack/);
+
+  tier.fills.length = 0;
+  cache.pin(sources[2]!.version, false);
+  rmSync(directory, { recursive: true });
+  t.match(await cache.verify({}), { blobs: 0, bytes: 0, badBlocks: 0, missingBlobs: 5 });
+  t.match(cache.stat(), { blobs: 0, completeBlobs: 0, usedBytes: 0 });
+  const reader = openVersion(cache, sources[0]!);
+  t.ok(
+    trueBytes(sources[0]!, 0, BLOCK).equals(await reader.read(0, BLOCK)),
+    'reads go on without a directory',
+  );
+  reader.close();
+  t.notMatch(lines.join(''), /stack/);
 });

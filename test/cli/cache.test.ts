@@ -69,8 +69,15 @@ t.test('cache verify reports, and fails when blocks were bad', async (t) => {
   t.same(world.out.stdout, ['verified: 4 KiB in 2 blobs']);
   world.control('/m').badBlocks = 2;
   t.equal(await world.run('cache', 'verify', '--json'), 1);
-  t.same(JSON.parse(world.out.stdout[1] ?? ''), { blobs: 2, bytes: 4096, badBlocks: 2 });
+  t.same(JSON.parse(world.out.stdout[1] ?? ''), { blobs: 2, bytes: 4096, badBlocks: 2, missingBlobs: 0 });
   t.match(world.complaint(), { error: '2 blocks did not match their checksums', hint: /fetched again/ });
+  world.control('/m').badBlocks = 0;
+  world.control('/m').missingBlobs = 1;
+  t.equal(await world.run('cache', 'verify'), 0);
+  t.same(world.out.stdout.slice(2), [
+    'verified: 4 KiB in 2 blobs',
+    'dropped: 1 blob whose file is gone; it will be fetched again',
+  ]);
 });
 
 t.test('cache finds the innermost mount of a path, relative ones too', async (t) => {

@@ -53,8 +53,11 @@ export class FakeControl implements MountControl {
   readonly calls: string[] = [];
   readonly #status: MountStatus;
   failure: Error | undefined;
+  /** Set: `unmount` never ends by itself. */
+  stuck = false;
   pinned = 3;
   badBlocks = 0;
+  missingBlobs = 0;
 
   constructor(mountpoint: string, changes: Partial<MountStatus> = {}) {
     this.#status = fakeStatus(mountpoint, changes);
@@ -89,11 +92,18 @@ export class FakeControl implements MountControl {
   }
 
   async cacheVerify(path: string | undefined) {
-    return this.#answer(`verify ${path}`, { blobs: 2, bytes: 4096, badBlocks: this.badBlocks });
+    return this.#answer(`verify ${path}`, {
+      blobs: 2,
+      bytes: 4096,
+      badBlocks: this.badBlocks,
+      missingBlobs: this.missingBlobs,
+    });
   }
 
-  async unmount({ force }: { readonly force: boolean }) {
-    return this.#answer(`unmount ${force}`, undefined);
+  async unmount({ force }: { readonly force: boolean }, { signal }: { readonly signal?: AbortSignal } = {}) {
+    this.#answer(`unmount ${force}`, undefined);
+    if (!this.stuck) return;
+    await new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason as Error)));
   }
 
   #answer<T>(call: string, value: T): T {

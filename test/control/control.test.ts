@@ -64,7 +64,7 @@ t.test('every call reaches the mount and comes back', async (t) => {
     t.equal((await control.cacheList(undefined)).length, 1);
     t.equal(await control.cachePin('a b/ü', true), 3);
     t.equal(await control.cacheEvict(undefined), 5 * 1024 ** 2);
-    t.same(await control.cacheVerify('x'), { blobs: 2, bytes: 4096, badBlocks: 0 });
+    t.same(await control.cacheVerify('x'), { blobs: 2, bytes: 4096, badBlocks: 0, missingBlobs: 0 });
     t.equal(await control.unmount({ force: true }), undefined);
     t.same(handlers.calls, [
       'status',

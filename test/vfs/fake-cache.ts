@@ -184,7 +184,7 @@ export class FakeCache implements BlockCache {
   }
 
   async verify(): Promise<VerifyReport> {
-    return { blobs: 0, bytes: 0, badBlocks: 0 };
+    return { blobs: 0, bytes: 0, badBlocks: 0, missingBlobs: 0 };
   }
 
   async close(): Promise<void> {}
