@@ -1,6 +1,6 @@
 /** Starts a fetch worker as a thread of this process; descriptors are shared with it. */
 import { Worker } from 'node:worker_threads';
-import { WORKER_HEAP_MIB_MAX } from '../tiers/fetch-limits.ts';
+import { WORKER_HEAP_MIB_MAX, WORKER_YOUNG_MIB_MAX } from '../tiers/fetch-limits.ts';
 import type { FetchWorker, FetchWorkerEvents, FromFetchWorker } from '../tiers/fetch-protocol.ts';
 
 // The worker's file is named like this one: `.ts` in a checkout, `.js` in the published package.
@@ -9,7 +9,10 @@ const ENTRY = new URL(import.meta.url.replace(/fetch-worker-thread(\.\w+)$/, 'fe
 export function startFetchWorker(events: FetchWorkerEvents): FetchWorker {
   const thread = new Worker(ENTRY, {
     name: 'perigee-fetch',
-    resourceLimits: { maxOldGenerationSizeMb: WORKER_HEAP_MIB_MAX },
+    resourceLimits: {
+      maxOldGenerationSizeMb: WORKER_HEAP_MIB_MAX,
+      maxYoungGenerationSizeMb: WORKER_YOUNG_MIB_MAX,
+    },
   });
   let cause: unknown;
   thread.on('message', (message: FromFetchWorker) => events.onMessage(message));

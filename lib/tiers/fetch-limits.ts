@@ -58,9 +58,11 @@ export const FETCH_LIMITS: FetchLimits = {
 
 /**
  * Ceiling of the heap of one worker thread. The heap has some 15 MiB; but V8 counts bodies of answers against the ceiling
- * too, and a low one makes it mark the whole heap more often: 223 times for 3 GiB with 64 MiB, 129 with 512 MiB.
+ * too: a low one makes it mark the whole heap more often, a high one lets them pile up.
  */
 export const WORKER_HEAP_MIB_MAX = 192;
+/** Of it, for what lives short; the default is three times as much. */
+export const WORKER_YOUNG_MIB_MAX = 16;
 
 invariant(
   FETCH_LIMITS.getBytesMax <= FETCH_LIMITS.wholeObjectBytesMax,
