@@ -100,7 +100,7 @@ class ReadOnlyVfs implements Vfs {
   constructor(options: VfsOptions) {
     const { namespace, clock, logger } = options;
     this.#options = options;
-    this.#operations = new OperationGuard({ logger });
+    this.#operations = new OperationGuard({ logger, clock });
     this.#nodes = new NodeTable({
       rootInode: options.exportRoot ?? ROOT_INODE,
       isOutdated: (node) => this.#opener.isOutdated(node),
@@ -122,6 +122,7 @@ class ReadOnlyVfs implements Vfs {
   close(): void {
     this.disconnected();
     this.#reader.close();
+    this.#operations.close();
   }
 
   stat(): VfsStat {
