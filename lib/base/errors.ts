@@ -49,7 +49,8 @@ export function describeError(error: unknown): string {
   for (let at: unknown = error; at !== undefined && texts.length < 8;) {
     const text =
       at instanceof Error ? at.message || at.name : typeof at === 'string' ? at : JSON.stringify(at);
-    if (!texts.includes(text)) texts.push(text);
+    // An error that quotes its cause has said it already.
+    if (!texts.some((said) => said.includes(text))) texts.push(text);
     at = at instanceof Error ? at.cause : undefined;
   }
   return texts.join(': ');

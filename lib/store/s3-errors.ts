@@ -123,11 +123,17 @@ export function s3FailureOf(
     retryAfterMs,
     skewMs: skewOf(headers, context),
   });
-  const told = describeError(error);
+  const cause = namedCause(error, name);
+  const told = describeError(cause);
   const text =
     status === undefined ? told : `${told} (HTTP ${status}${told.includes(name) ? '' : ` ${name}`})`;
-  const details = { cause: error, ...(hint === undefined ? {} : { hint }) };
-  return { error: new StoreError(code, `${context.what}: ${text}`, details), retry, retryAfterMs };
+  const details = { cause, ...(hint === undefined ? {} : { hint }) };
+  return { error: new StoreError(code, `${context.what.trim()}: ${text}`, details), retry, retryAfterMs };
+}
+
+/** An answer without a text of its own has the SDK's `UnknownError`; its name says more. */
+function namedCause(error: unknown, name: string): unknown {
+  return name !== '' && /^(UnknownError)?$/.test(describeError(error)) ? new Error(name) : error;
 }
 
 function verdictOf(
