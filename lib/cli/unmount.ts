@@ -2,10 +2,12 @@
 import { type Command } from 'commander';
 import { resolveMountpoint } from '../config/names.ts';
 import { act, type CommandContext, makeCommand } from './command.ts';
-import { type MountControl } from './runtime.ts';
+
+/** How long `--force` waits for the mount's process, which also may hang. */
+const FORCE_DEADLINE_MS = 5_000;
 
 export function unmountCommand(context: CommandContext): Command {
-  const { runtime, workingDirectory } = context;
+  const { runtime, workingDirectory, clock } = context;
   return makeCommand('unmount', {
     description: 'Unmounts; the cache stays for the next mount.',
     examples: ['perigee unmount /mnt/data', 'perigee unmount --force /mnt/data'],
@@ -20,13 +22,16 @@ export function unmountCommand(context: CommandContext): Command {
           await (await runtime.control(mountpoint)).unmount({ force });
           return;
         }
-        let control: MountControl | undefined;
+        const late = new AbortController();
+        const cancel = clock.after(FORCE_DEADLINE_MS, () => late.abort(new Error('no answer in time')));
         try {
-          control = await runtime.control(mountpoint);
-          await control.unmount({ force });
+          const control = await runtime.control(mountpoint);
+          await control.unmount({ force }, { signal: late.signal });
         } catch {
           // Gone, or stuck: the kernel can still take the mount out of the tree.
           await runtime.forceUnmount(mountpoint);
+        } finally {
+          cancel();
         }
       }),
     );

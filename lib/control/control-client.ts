@@ -102,9 +102,12 @@ class ControlClient implements MountControl {
     return this.#call('cacheVerify', { path }, options.signal);
   }
 
-  async unmount(request: { readonly force: boolean }): Promise<void> {
+  async unmount(
+    request: { readonly force: boolean },
+    { signal }: { readonly signal?: AbortSignal } = {},
+  ): Promise<void> {
     try {
-      await this.#call('unmount', request);
+      await this.#call('unmount', request, signal);
     } catch (error) {
       // An orderly end removes the socket before the process goes; its answer may be lost on the way.
       const ended = error instanceof ControlError && error.code === 'closed';

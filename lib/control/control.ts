@@ -4,7 +4,7 @@
  * Guarantees: only the user who runs the mount (and root) can connect; both ends validate what they receive;
  * every call ends within its deadline with a result or a `ControlError`.
  */
-import type { CachedVersion, CacheStat, VerifyReport } from '../../cache/block-cache.ts';
+import type { CachedVersion, CacheStat, EvictReport, VerifyReport } from '../../cache/block-cache.ts';
 import { PerigeeError } from '../base/errors.ts';
 
 /**
@@ -57,10 +57,9 @@ export interface MountControl {
   cacheList(path: string | undefined): Promise<readonly CachedVersion[]>;
   /** Pins or unpins every cached file at or below a path; returns how many. */
   cachePin(path: string, pinned: boolean): Promise<number>;
-  /** Bytes freed. */
-  cacheEvict(path: string | undefined): Promise<number>;
+  cacheEvict(path: string | undefined): Promise<EvictReport>;
   /** The signal is aborted when nobody waits for the report any more. */
   cacheVerify(path: string | undefined, options?: { readonly signal?: AbortSignal }): Promise<VerifyReport>;
   /** Asks the daemon to unmount and end; resolves when the mount is gone. Refused without `force` while programs use it. */
-  unmount(options: { readonly force: boolean }): Promise<void>;
+  unmount(options: { readonly force: boolean }, bounds?: { readonly signal?: AbortSignal }): Promise<void>;
 }

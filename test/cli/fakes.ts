@@ -58,6 +58,7 @@ export class FakeControl implements MountControl {
   pinned = 3;
   badBlocks = 0;
   missingBlobs = 0;
+  keptBlobs = 0;
 
   constructor(mountpoint: string, changes: Partial<MountStatus> = {}) {
     this.#status = fakeStatus(mountpoint, changes);
@@ -88,7 +89,7 @@ export class FakeControl implements MountControl {
   }
 
   async cacheEvict(path: string | undefined) {
-    return this.#answer(`evict ${path}`, 5 * 1024 ** 2);
+    return this.#answer(`evict ${path}`, { freedBytes: 5 * 1024 ** 2, keptBlobs: this.keptBlobs });
   }
 
   async cacheVerify(path: string | undefined) {

@@ -40,6 +40,20 @@ t.test('unmount --force detaches a mount whose process is gone, or does not mana
   t.same(second.runtime.asked, [['forceUnmount', '/m']]);
 });
 
+t.test('unmount --force gives a mount that hangs a few seconds, no more', async (t) => {
+  const world = fakeWorld();
+  const control = new FakeControl('/m');
+  control.stuck = true;
+  world.runtime.controls.set('/m', control);
+  const done = world.run('unmount', '--force', '/m');
+  while (control.calls.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  world.clock.pass(4_999);
+  t.same(world.runtime.asked, []);
+  world.clock.pass(1);
+  t.equal(await done, 0);
+  t.same(world.runtime.asked, [['forceUnmount', '/m']]);
+});
+
 t.test('unmount --force of a mount that answers needs no more', async (t) => {
   const world = fakeWorld();
   const control = new FakeControl('/m');
