@@ -88,6 +88,12 @@ export interface CachedVersion {
   readonly open: boolean;
 }
 
+export interface EvictReport {
+  readonly freedBytes: number;
+  /** Blobs that stay because they are open, pinned or being worked on. */
+  readonly keptBlobs: number;
+}
+
 export interface VerifyReport {
   readonly blobs: number;
   readonly bytes: number;
@@ -104,8 +110,8 @@ export interface BlockCache {
   list(filter: { readonly path?: string }): CachedVersion[];
   /** A pinned version is never evicted. Pinning beyond the capacity is refused. */
   pin(version: string, pinned: boolean): void;
-  /** Removes versions that are not in use; returns the bytes freed. */
-  evict(filter: { readonly path?: string; readonly version?: string }): number;
+  /** Removes versions that are neither in use nor pinned. */
+  evict(filter: { readonly path?: string; readonly version?: string }): EvictReport;
   /** Reads every present block and compares its checksum; bad ones are dropped and will be fetched again. */
   verify(
     filter: { readonly path?: string },

@@ -16,6 +16,7 @@ import {
   CacheError,
   type CacheHandle,
   type CacheStat,
+  type EvictReport,
   type OpenVersion,
   type VerifyReport,
 } from './block-cache.ts';
@@ -256,17 +257,20 @@ class NvmeCache implements BlockCache {
     table.release(blob);
   }
 
-  evict(filter: { readonly path?: string; readonly version?: string }): number {
+  evict(filter: { readonly path?: string; readonly version?: string }): EvictReport {
     this.#refuseClosed();
     const { space } = this.#parts;
-    let bytes = 0;
+    const report = { freedBytes: 0, keptBlobs: 0 };
     for (const blob of this.#select(filter)) {
-      if (!space.canEvict(blob)) continue;
-      bytes += blob.chargedBytes;
+      if (!space.canEvict(blob)) {
+        report.keptBlobs++;
+        continue;
+      }
+      report.freedBytes += blob.chargedBytes;
       void space.evict(blob);
     }
     this.#recorder.flush();
-    return bytes;
+    return report;
   }
 
   async verify(

@@ -3,6 +3,7 @@ import { type Command } from 'commander';
 import type { CachedVersion, CacheStat, VerifyReport } from '../../cache/block-cache.ts';
 import { PerigeeError } from '../base/errors.ts';
 import { act, type Action, type CommandContext, makeCommand } from './command.ts';
+import { EXIT } from './environment.ts';
 import { bytesText, countText, nameText, tableText } from './format.ts';
 import { findMountPath } from './mount-path.ts';
 import { type MountControl } from './runtime.ts';
@@ -140,9 +141,14 @@ function evictCommand(context: CommandContext): Command {
   const { out } = context;
   const action: Action<[string, JsonFlag]> = async (given, { json }) => {
     const { control, inside } = await reach(given, context);
-    const bytes = await control.cacheEvict(inside);
-    if (json) out.json({ bytes });
-    else out.line(`evicted: ${bytesText(bytes)}`);
+    const report = await control.cacheEvict(inside);
+    const { freedBytes, keptBlobs } = report;
+    if (json) out.json(report);
+    else {
+      out.line(`evicted: ${bytesText(freedBytes)}`);
+      if (keptBlobs > 0) out.line(`kept: ${countText(keptBlobs, 'file')} open or pinned`);
+    }
+    return keptBlobs > 0 ? EXIT.partly : EXIT.fine;
   };
   return withJson(
     makeCommand('evict', {

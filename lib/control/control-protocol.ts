@@ -3,7 +3,7 @@
  * here. The version is in the path, so that a command of one release and a mount of another refuse each other in words.
  */
 import { z } from 'zod';
-import type { CachedVersion, CacheStat, VerifyReport } from '../../cache/block-cache.ts';
+import type { CachedVersion, CacheStat, EvictReport, VerifyReport } from '../../cache/block-cache.ts';
 import { type MountStatus } from './control.ts';
 
 export const CONTROL_PROTOCOL_VERSION = 1;
@@ -40,6 +40,8 @@ const mountStatusSchema = z.object({
   version: z.string(),
   origin: z.string(),
   exportName: z.string(),
+  // A mount of an older release has none.
+  labels: z.record(z.string(), z.string()).default({}),
   driver: z.enum(['kernel', 'portable']),
   passthrough: z.boolean(),
   readOnly: z.boolean(),
@@ -65,6 +67,11 @@ const cachedVersionSchema = z.object({
   open: z.boolean(),
 }) satisfies z.ZodType<CachedVersion>;
 
+const evictReportSchema = z.object({
+  freedBytes: count,
+  keptBlobs: count,
+}) satisfies z.ZodType<EvictReport>;
+
 const verifyReportSchema = z.object({
   blobs: count,
   bytes: count,
@@ -83,7 +90,7 @@ export const controlCalls = {
     response: count,
     deadlineMs: 60 * SECOND_MS,
   },
-  cacheEvict: { request: pathSchema, response: count, deadlineMs: 600 * SECOND_MS },
+  cacheEvict: { request: pathSchema, response: evictReportSchema, deadlineMs: 600 * SECOND_MS },
   // Reads the whole tier: terabytes at the speed of the disk.
   cacheVerify: { request: pathSchema, response: verifyReportSchema, deadlineMs: 24 * 3600 * SECOND_MS },
   unmount: {

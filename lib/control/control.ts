@@ -31,6 +31,8 @@ export interface MountStatus {
   readonly version: string;
   readonly origin: string;
   readonly exportName: string;
+  /** What its owner calls it. */
+  readonly labels: Readonly<Record<string, string>>;
   readonly driver: 'kernel' | 'portable';
   readonly passthrough: boolean;
   readonly readOnly: boolean;

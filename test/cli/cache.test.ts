@@ -50,7 +50,21 @@ t.test('cache pin, unpin and evict tell what they did', async (t) => {
   t.equal(await world.run('cache', 'evict', '/m'), 0);
   t.equal(await world.run('cache', 'evict', '/m/a', '--json'), 0);
   t.same(world.control('/m').calls, ['pin a b true', 'pin a false', 'evict undefined', 'evict a']);
-  t.same(world.out.stdout, ['pinned: 3 files', 'unpinned: 3 files', 'evicted: 5 MiB', '{"bytes":5242880}']);
+  t.same(world.out.stdout, [
+    'pinned: 3 files',
+    'unpinned: 3 files',
+    'evicted: 5 MiB',
+    '{"freedBytes":5242880,"keptBlobs":0}',
+  ]);
+});
+
+t.test('cache evict says how many files it had to keep', async (t) => {
+  const world = worldWith('/m');
+  world.control('/m').keptBlobs = 2;
+  t.equal(await world.run('cache', 'evict', '/m/a'), 3);
+  t.same(world.out.stdout, ['evicted: 5 MiB', 'kept: 2 files open or pinned']);
+  t.equal(await world.run('cache', 'evict', '/m/a', '--json'), 3);
+  t.same(JSON.parse(world.out.stdout[2] ?? ''), { freedBytes: 5242880, keptBlobs: 2 });
 });
 
 t.test('cache pin of what is not cached has failed', async (t) => {

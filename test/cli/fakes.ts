@@ -18,6 +18,7 @@ export function fakeStatus(mountpoint: string, changes: Partial<MountStatus> = {
     version: '1.2.3',
     origin: '127.0.0.1:7420',
     exportName: 'datasets',
+    labels: { rack: 'a1', room: 'b 2' },
     driver: 'kernel',
     passthrough: true,
     readOnly: true,

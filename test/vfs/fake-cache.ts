@@ -8,6 +8,7 @@ import type {
   CachedVersion,
   CacheHandle,
   CacheStat,
+  EvictReport,
   OpenVersion,
   VerifyReport,
 } from '../../cache/block-cache.ts';
@@ -179,8 +180,8 @@ export class FakeCache implements BlockCache {
 
   pin(): void {}
 
-  evict(): number {
-    return 0;
+  evict(): EvictReport {
+    return { freedBytes: 0, keptBlobs: 0 };
   }
 
   async verify(): Promise<VerifyReport> {
