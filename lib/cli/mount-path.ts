@@ -4,6 +4,7 @@ import path from 'node:path';
 import { UsageError } from '../base/errors.ts';
 import { type CommandContext } from './command.ts';
 import { nameText } from './format.ts';
+import { type Runtime } from './runtime.ts';
 
 export interface MountPath {
   readonly mountpoint: string;
@@ -11,7 +12,7 @@ export interface MountPath {
   readonly inside: string | undefined;
 }
 
-/** Without a path, the only mount of this host. */
+/** Without a path, the only mount of this host that answers. */
 export async function findMountPath(
   given: string | undefined,
   { runtime, workingDirectory }: CommandContext,
@@ -22,9 +23,14 @@ export async function findMountPath(
     throw new UsageError('there is no mount on this host', { hint: 'perigee mount makes one' });
   }
   if (given === undefined) {
-    const [only, ...others] = mountpoints;
+    // One whose process is gone, or belongs to another run directory, is none to choose from.
+    const answers = await answering(mountpoints, runtime);
+    const candidates = answers.length === 0 ? mountpoints : answers;
+    const [only, ...others] = candidates;
     if (only !== undefined && others.length === 0) return { mountpoint: only, inside: undefined };
-    throw new UsageError('there are several mounts on this host', { hint: `name a path in one of ${shown}` });
+    throw new UsageError('there are several mounts on this host', {
+      hint: `name a path in one of ${candidates.map(nameText).join(', ')}`,
+    });
   }
   const absolute = path.resolve(workingDirectory, given);
   const found = within(absolute, mountpoints) ?? within(realPathOf(absolute), mountpoints);
@@ -32,6 +38,18 @@ export async function findMountPath(
   throw new UsageError(`${nameText(absolute)} is in no mount of this host`, {
     hint: `the mounts are ${shown}`,
   });
+}
+
+async function answering(mountpoints: readonly string[], runtime: Runtime): Promise<string[]> {
+  const answers = await Promise.all(
+    mountpoints.map((mountpoint) =>
+      runtime.control(mountpoint).then(
+        () => [mountpoint],
+        () => [],
+      ),
+    ),
+  );
+  return answers.flat();
 }
 
 /** The innermost mount wins. */
