@@ -48,6 +48,11 @@ export async function runMountHelper(
     const options = mountOptionsOf({ source, mountpoint, workingDirectory }, values);
     if (fake) return MOUNT_EXIT.fine;
     const { pid } = await runtime.mountBackground(options);
+    if (parsed.options.findLast((option) => option === 'rw' || option === 'ro') === 'rw') {
+      out.note(
+        `mount.perigee: ${nameText(options.mountpoint)} is mounted read-only: this release does not write`,
+      );
+    }
     if (verbose)
       out.line(`mount.perigee: ${source} mounted on ${nameText(options.mountpoint)} (process ${pid})`);
     return MOUNT_EXIT.fine;

@@ -30,6 +30,12 @@ t.test('mount.perigee maps -o to settings and passes over what is meant for othe
   t.same([...world.out.stdout, ...world.out.stderr], []);
 });
 
+t.test('mount.perigee says that a mount asked for as rw is read-only', async (t) => {
+  const world = fakeWorld();
+  t.equal(await runMountHelper(['o:1/e', '/m', '-o', `rw,${CACHE}`], world), 0);
+  t.match(world.out.stderr, ['mount.perigee: /m is mounted read-only']);
+});
+
 t.test('mount.perigee knows the flags of mount(8)', async (t) => {
   const world = fakeWorld();
   t.equal(await runMountHelper(['o:1/e', '/m', '-nvf', '-o', CACHE], world), 0);
