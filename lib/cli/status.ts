@@ -69,12 +69,18 @@ async function statusOfAll({ runtime, out }: CommandContext, json: boolean): Pro
   return unanswered.length === answers.length ? EXIT.failed : EXIT.partly;
 }
 
+function labelRows({ labels }: MountStatus): string[][] {
+  const pairs = Object.entries(labels).map(([key, value]) => nameText(`${key}=${value}`));
+  return pairs.length === 0 ? [] : [['labels', pairs.join(', ')]];
+}
+
 function statusLines(status: MountStatus): string[] {
   const { cache, reads } = status;
   const driver = `${status.driver}, passthrough ${status.passthrough ? 'on' : 'off'}, ${status.readOnly ? 'read-only' : 'read-write'}`;
   const rows = [
     ['export', `${status.exportName} of ${status.origin}${status.originReachable ? '' : ' (unreachable)'}`],
     ['store', status.store],
+    ...labelRows(status),
     ['driver', driver],
     [
       'process',
@@ -86,12 +92,12 @@ function statusLines(status: MountStatus): string[] {
     ],
     ['', nameText(cache.directory)],
     [
-      'reads',
+      'block reads',
       `${countText(cache.hits, 'hit')}, ${cache.misses.toLocaleString('en-US')} ${cache.misses === 1 ? 'miss' : 'misses'}, ${bytesText(cache.fetchedBytes)} fetched`,
     ],
     [
       'opens',
-      `${reads.passthroughOpens.toLocaleString('en-US')} passthrough, ${reads.servedOpens.toLocaleString('en-US')} served (${bytesText(reads.servedBytes)})`,
+      `${reads.passthroughOpens.toLocaleString('en-US')} passthrough (read by the kernel itself), ${reads.servedOpens.toLocaleString('en-US')} served (${bytesText(reads.servedBytes)})`,
     ],
     ['open', `${countText(status.openFiles, 'file')}, ${countText(status.nodes, 'node')}`],
   ];

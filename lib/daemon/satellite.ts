@@ -176,6 +176,7 @@ async function assemble(
       version: options.version,
       origin: options.origin,
       exportName: options.exportName,
+      labels: options.labels,
       driver: options.driver,
       passthrough,
       readOnly: true,

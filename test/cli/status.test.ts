@@ -16,15 +16,16 @@ t.test('status shows one mount in lines', async (t) => {
   t.equal(await world.run('status', '/mnt/ein gabe'), 0);
   t.same(world.out.stdout, [
     '/mnt/ein gabe',
-    '  export   datasets of 127.0.0.1:7420',
-    '  store    s3://bucket/prefix',
-    '  driver   kernel, passthrough on, read-only',
-    '  process  4242, version 1.2.3, up 2 minutes, 120 MiB',
-    '  cache    25 GiB of 100 GiB in 1,234 blobs (1,230 complete), health normal',
-    '           /nvme/perigee',
-    '  reads    10 hits, 1 miss, 8 MiB fetched',
-    '  opens    5 passthrough, 2 served (3 MiB)',
-    '  open     1 file, 12 nodes',
+    '  export       datasets of 127.0.0.1:7420',
+    '  store        s3://bucket/prefix',
+    '  labels       rack=a1, room=b 2',
+    '  driver       kernel, passthrough on, read-only',
+    '  process      4242, version 1.2.3, up 2 minutes, 120 MiB',
+    '  cache        25 GiB of 100 GiB in 1,234 blobs (1,230 complete), health normal',
+    '               /nvme/perigee',
+    '  block reads  10 hits, 1 miss, 8 MiB fetched',
+    '  opens        5 passthrough (read by the kernel itself), 2 served (3 MiB)',
+    '  open         1 file, 12 nodes',
   ]);
 });
 
@@ -36,7 +37,7 @@ t.test('status tells of an origin out of reach and of faults', async (t) => {
   t.equal(await world.run('status'), 0);
   const text = world.out.stdout.join('\n');
   t.match(text, 'datasets of 127.0.0.1:7420 (unreachable)');
-  t.match(text, 'faults   1 bad block fetched again, 2 reads past the cache');
+  t.match(text, 'faults       1 bad block fetched again, 2 reads past the cache');
 });
 
 t.test('status --json prints one object or an array', async (t) => {
