@@ -1,4 +1,4 @@
-/** Logs: one JSON object a line, or text on a terminal. Passed down through constructors; never global. */
+/** Logs: one JSON object a line. Passed down through constructors; never global. */
 import { pino, type Logger } from 'pino';
 
 export type { Logger };
