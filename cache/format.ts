@@ -95,13 +95,13 @@ function refuseForeign(paths: CachePaths, disk: Disk): void {
 }
 
 function refuseUnknown(paths: CachePaths, mark: string): void {
-  let found: { readonly name?: unknown; readonly version?: unknown } = {};
+  let found: { readonly name?: unknown; readonly version?: unknown } | null = {};
   try {
     found = JSON.parse(mark) as typeof found;
   } catch {
     // Falls through: no name.
   }
-  if (found.name !== FORMAT_NAME) {
+  if (found?.name !== FORMAT_NAME) {
     throw new CacheError('foreign', `${paths.format} is not the mark of a cache`, {
       hint: `nothing has been touched: if ${paths.directory} is an old cache it may be deleted, else name another directory`,
     });

@@ -67,8 +67,12 @@ t.test('directory format that is unknown is refused in words', async (t) => {
     message: /format 99/,
     hint: /release that made it/,
   });
-  writeFileSync(join(directory, 'format'), 'PNG');
-  await t.rejects(openFixture(t, { directory }), { code: 'foreign' });
+  for (const junk of ['PNG', '', 'null', '7', '{"name":"songs"}']) {
+    writeFileSync(join(directory, 'format'), junk);
+    const hint = /if .* is an old cache it may be deleted/;
+    await t.rejects(openFixture(t, { directory }), { code: 'foreign', hint }, JSON.stringify(junk));
+    t.equal(readFileSync(join(directory, 'format'), 'utf8'), junk, 'left as it was');
+  }
 });
 
 t.test('directory catalog of an unknown schema is refused and the lock let go', async (t) => {
