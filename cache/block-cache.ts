@@ -39,10 +39,15 @@ export interface CacheHandle {
   /** Bytes of the blob that are present and verified or verifiable. */
   readonly cachedBytes: number;
   /**
-   * The bytes of [offset, offset + length), short only at the end of the version. Fetches what is missing.
+   * The bytes of [offset, offset + length), short only at the end of the version. Fetches what is missing. They may
+   * lie in `into`, which has room for `length` bytes and may still be written to after a failure.
    * @throws TierError, CacheError
    */
-  read(offset: number, length: number, options?: { readonly signal?: AbortSignal }): Promise<Uint8Array>;
+  read(
+    offset: number,
+    length: number,
+    options?: { readonly signal?: AbortSignal; readonly into?: Uint8Array | undefined },
+  ): Promise<Uint8Array>;
   /** Brings a range to NVMe without returning it. Resolves when it is there, or when the cache declines (no room, bypass). */
   fill(
     offset: number,

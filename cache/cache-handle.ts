@@ -42,6 +42,7 @@ interface Range {
   readonly end: number;
   readonly sequential: boolean;
   readonly signal: AbortSignal | undefined;
+  readonly into: Uint8Array | undefined;
 }
 
 /** How often a reader starts over when blocks were lost, or somebody else's fill failed, under its feet. */
@@ -73,13 +74,14 @@ export class BlobHandle implements CacheHandle {
   async read(
     offset: number,
     length: number,
-    options: { readonly signal?: AbortSignal } = {},
+    options: { readonly signal?: AbortSignal; readonly into?: Uint8Array | undefined } = {},
   ): Promise<Uint8Array> {
     this.#refuseClosed();
     const { counters, health } = this.#parts;
     const end = Math.min(offset + length, this.#blob.sizeBytes);
     if (offset >= end) return new Uint8Array(0);
-    const range: Range = { offset, end, sequential: this.#ends.note(offset, end), signal: options.signal };
+    const { signal, into } = options;
+    const range: Range = { offset, end, sequential: this.#ends.note(offset, end), signal, into };
     if (!health.mayServe) return this.#around(range);
     if (this.#readable(range)) {
       counters.hit();
@@ -226,7 +228,7 @@ export class BlobHandle implements CacheHandle {
     let cause: unknown;
     this.#blob.holds++;
     try {
-      const bytes = Buffer.allocUnsafeSlow(length);
+      const bytes = range.into?.subarray(0, length) ?? Buffer.allocUnsafeSlow(length);
       const read = await disk.read(table.descriptor(this.#blob), bytes, range.offset);
       if (read === length) return bytes;
       cause = new Error(`the file of ${this.#blob.version} is shorter than its blocks`);
