@@ -159,6 +159,17 @@ t.test('unmount refuses a mount in use, which goes on serving; --force detaches 
   t.equal((await system.cli(['status', mount.mountpoint])).code, 1, 'and its process ends');
 });
 
+t.test('unmount --force takes away a mount whose process hangs', { skip }, async (t) => {
+  const system = await System.start(t);
+  const mount = await system.mount();
+  process.kill(mount.pid, 'SIGSTOP');
+  // Far below the bound of an ordinary unmount.
+  const ran = await system.cli(['unmount', '--force', mount.mountpoint], { timeoutMs: 60_000 });
+  t.equal(ran.code, 0, ran.stderr);
+  t.notMatch(fs.readFileSync('/proc/mounts', 'utf8'), mount.mountpoint);
+  await mount.kill();
+});
+
 t.test('every write is refused with EROFS', { skip }, async (t) => {
   const system = await System.start(t);
   fs.writeFileSync(path.join(system.objects, 'file'), 'hello');
