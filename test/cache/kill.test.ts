@@ -39,7 +39,7 @@ t.test('cache killed at any instant serves every byte as its source has it', asy
   let kept = 0;
   for (let round = 0; round < rounds; round++) {
     t.equal(await runAndKill(directory, seed + round), '', `round ${round}`);
-    const { cache, tier } = await openFixture(t, {
+    const { cache } = await openFixture(t, {
       directory,
       capacityBytes: KILL_CAPACITY,
       blockBytes: KILL_BLOCK,
@@ -54,7 +54,6 @@ t.test('cache killed at any instant serves every byte as its source has it', asy
       handle.close();
     }
     t.equal(cache.stat().checksumFailures, 0, 'the kernel still wrote what it was given');
-    t.ok(tier.fills.length + tier.reads.length < KILL_FILES || round === 0);
     await cache.close();
   }
   t.ok(kept > 0 || rounds < 2, 'something outlived the deaths');
