@@ -152,7 +152,7 @@ export class System {
       if (answer.code !== 0) throw new Error(answer.stderr);
       return JSON.parse(answer.stdout);
     };
-    const { pid } = (await status()) as { pid: number };
+    const pid = Number(/process (\d+)/.exec(ran.stdout)?.[1]);
     return {
       mountpoint,
       pid,
