@@ -38,7 +38,7 @@ export interface FetchLimits {
 
 export const FETCH_LIMITS: FetchLimits = {
   getBytesMax: 8 * MIB,
-  leadBytes: 1 * MIB,
+  leadBytes: 128 * KIB,
   wholeObjectBytesMax: 8 * MIB,
   demandGetsPerWorkerMax: 16,
   aheadGetsPerWorkerMax: 8,
