@@ -7,12 +7,10 @@ import {
   MIB,
   WHOLE_ON_OPEN_BYTES_DEFAULT,
 } from '../base/limits.ts';
-import { LOG_LEVELS } from './origin-settings.ts';
+import { processSettings } from './process-settings.ts';
 import { type Settings, setting, type ValuesOf } from './settings.ts';
 import {
   choiceSchema,
-  type Endpoint,
-  endpointSchema,
   formatSize,
   labelsSchema,
   pathSchema,
@@ -80,18 +78,7 @@ export const mountSettings = {
     flag: 'label',
     fallback: { value: {} },
   }),
-  metrics: setting<Endpoint | undefined>({
-    schema: endpointSchema('listen'),
-    description: 'serve /metrics, /healthz and /readyz there',
-    placeholder: 'host:port',
-    fallback: { value: undefined },
-  }),
-  'log-level': setting<(typeof LOG_LEVELS)[number]>({
-    schema: choiceSchema(LOG_LEVELS),
-    description: `least level that is logged: ${LOG_LEVELS.join(', ')}`,
-    placeholder: 'level',
-    fallback: { value: 'info', text: 'info' },
-  }),
+  ...processSettings,
   'log-file': setting<string | undefined>({
     schema: pathSchema,
     description:

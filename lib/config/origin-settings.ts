@@ -1,10 +1,9 @@
 /** The settings of an origin. */
 import { UsageError } from '../base/errors.ts';
 import { exportsSchema } from './names.ts';
+import { processSettings } from './process-settings.ts';
 import { type Settings, setting, type ValuesOf } from './settings.ts';
-import { choiceSchema, type Endpoint, endpointSchema, pathSchema, switchSchema } from './values.ts';
-
-export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
+import { type Endpoint, endpointSchema, pathSchema, switchSchema } from './values.ts';
 
 const LISTEN_DEFAULT: Endpoint = { host: '127.0.0.1', port: 7420 };
 
@@ -31,18 +30,7 @@ export const originSettings = {
     description: 'accept calls from other hosts in plain text',
     fallback: { value: false },
   }),
-  metrics: setting<Endpoint | undefined>({
-    schema: endpointSchema('listen'),
-    description: 'serve /metrics, /healthz and /readyz there',
-    placeholder: 'host:port',
-    fallback: { value: undefined },
-  }),
-  'log-level': setting<(typeof LOG_LEVELS)[number]>({
-    schema: choiceSchema(LOG_LEVELS),
-    description: `least level that is logged: ${LOG_LEVELS.join(', ')}`,
-    placeholder: 'level',
-    fallback: { value: 'info', text: 'info' },
-  }),
+  ...processSettings,
 } satisfies Settings;
 
 /** What single values cannot tell. */

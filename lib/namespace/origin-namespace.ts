@@ -8,6 +8,7 @@ import type { Epoch, InodeNumber, VersionId } from '../base/brand.ts';
 import type { Clock } from '../base/clock.ts';
 import { LIST_PAGE_ENTRIES, NAME_BYTES_MAX, ORIGIN_DEADLINE_MS } from '../base/limits.ts';
 import type { Inode } from '../rpc/gen/origin_pb.js';
+import { PROTOCOL_VERSION } from '../rpc/protocol-version.ts';
 import { createOriginClient, type OriginClient } from '../rpc/origin-client.ts';
 import { RpcError } from '../rpc/rpc-errors.ts';
 import type { Logger } from '../telemetry/log.ts';
@@ -21,7 +22,6 @@ import {
   type NamespaceOptions,
 } from './namespace.ts';
 
-const PROTOCOL_VERSION = 1;
 /** 2^32 - 1 is no owner: it means "unchanged". */
 const ID_MAX = 0xffff_ffff;
 

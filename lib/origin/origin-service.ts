@@ -11,7 +11,8 @@ import type { RpcServiceImpl } from '../rpc/unary-handler.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { NamespaceIndex } from './namespace-index.ts';
-import { OriginError, PROTOCOL_VERSION } from './origin.ts';
+import { PROTOCOL_VERSION } from '../rpc/protocol-version.ts';
+import { OriginError } from './origin.ts';
 import { findExport, type ServedExport, toMessage } from './served-export.ts';
 
 /** What an object store is said to hold at most; none of them tells. */

@@ -48,6 +48,3 @@ export interface ExportConfiguration {
    */
   readonly url: string;
 }
-
-/** What satellites and origin must agree on before anything else. */
-export const PROTOCOL_VERSION = 1;

@@ -13,7 +13,8 @@ import { type Readable } from 'node:stream';
 import { type Clock } from '../base/clock.ts';
 import { invariant } from '../base/errors.ts';
 import { type GetRequest } from './object-store.ts';
-import { isMd5Tag, type S3Head } from './s3-objects.ts';
+import { isMd5Tag } from './md5.ts';
+import { type S3Head } from './s3-objects.ts';
 import { type Attempt } from './s3-retry.ts';
 
 const EMPTY_SHA256 = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';

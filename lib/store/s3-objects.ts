@@ -1,6 +1,7 @@
 /** Translations between the contract's words and S3's: keys under a prefix, entity tags, heads, content ranges. */
 import { type HeadObjectCommandOutput } from '@aws-sdk/client-s3';
 import { type ByteRange, rangeWithin } from './byte-range.ts';
+import { isMd5Tag } from './md5.ts';
 import { checkKey } from './object-checks.ts';
 import { type GetRequest, type ObjectHead, StoreError, type WriteConditions } from './object-store.ts';
 
@@ -57,11 +58,6 @@ export function headOf(key: string, answer: S3Head, sizeBytes = answer.ContentLe
     metadata: answer.Metadata ?? {},
     ...(isMd5Tag(entityTag) && tagsAreMd5(answer) ? { contentMd5: entityTag } : {}),
   };
-}
-
-/** Shaped like the tag of an object that was put in one piece. */
-export function isMd5Tag(entityTag: string): boolean {
-  return /^[0-9a-f]{32}$/.test(entityTag);
 }
 
 function tagsAreMd5({ ServerSideEncryption, SSECustomerAlgorithm, StorageClass }: S3Head): boolean {
