@@ -19,7 +19,8 @@ const order = [
 const contracts = {
   'lib/fuse': ['operations', 'errno'],
   'lib/namespace': ['namespace'],
-  'lib/lease': ['lease'],
+  // Both machines are pure: the origin drives the one, the satellite's namespace the other.
+  'lib/lease': ['lease', 'lease-table', 'lease-client'],
   'lib/prefetch': ['access-observer'],
   'lib/policy': ['policy'],
   cache: ['block-cache'],
@@ -46,7 +47,7 @@ const directions = order.flatMap((layer, index) =>
           (other) =>
             other !== folder &&
             !(folder === 'lib/tiers' && other === 'lib/namespace') &&
-            !(folder === 'lib/namespace' && other === 'lib/tiers'),
+            !(folder === 'lib/namespace' && ['lib/tiers', 'lib/lease'].includes(other)),
         ),
         'test',
       ]),

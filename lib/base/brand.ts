@@ -11,6 +11,8 @@ export type InodeNumber = Brand<bigint, 'InodeNumber'>;
 export type NodeId = Brand<bigint, 'NodeId'>;
 /** One immutable content of an inode: 32 lower-case hexadecimal digits, so it is a safe file name. */
 export type VersionId = Brand<string, 'VersionId'>;
+/** One satellite's session with one export; not to be guessed, because it stands for the leases that are held. */
+export type SessionId = Brand<string, 'SessionId'>;
 /** Grows with every start of an origin. */
 export type Epoch = Brand<number, 'Epoch'>;
 

@@ -64,6 +64,8 @@ export interface IndexSchema {
     /** While `listing`: the last key or common prefix that the index has. */
     listed_through: string | null;
   };
+  /** Sessions that may hold leases: a restart waits for them. */
+  sessions: { session: string; export_id: number; host: string; tenant: string; opened_ms: number };
   /** Directories that are gone while rows below them are still to be swept. */
   removals: { export_id: number; inode: number };
 }
@@ -133,6 +135,16 @@ export const migrations: readonly ((
       .addColumn('export_id', 'integer', (c) => c.notNull())
       .addColumn('inode', 'bigint', (c) => c.notNull())
       .addPrimaryKeyConstraint('removals_key', ['export_id', 'inode'])
+      .modifyEnd(sql`without rowid`),
+  ],
+  ({ schema }) => [
+    schema
+      .createTable('sessions')
+      .addColumn('session', 'text', (c) => c.primaryKey())
+      .addColumn('export_id', 'integer', (c) => c.notNull())
+      .addColumn('host', 'text', (c) => c.notNull())
+      .addColumn('tenant', 'text', (c) => c.notNull())
+      .addColumn('opened_ms', 'bigint', (c) => c.notNull())
       .modifyEnd(sql`without rowid`),
   ],
 ];

@@ -1,2 +1,2 @@
 /** What satellite and origin tell each other when an export is opened: both must speak the same. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;

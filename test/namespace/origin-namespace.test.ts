@@ -33,7 +33,7 @@ interface Lies {
 
 async function startLiar(t: Test) {
   const lies: Lies = {
-    opened: { protocolVersion: 1, exportId: 'id', storeUrl: 'memory://x', epoch: 3n, readOnly: true, root },
+    opened: { protocolVersion: 2, exportId: 'id', storeUrl: 'memory://x', epoch: 3n, readOnly: true, root },
     inode: file,
     list: {},
   };

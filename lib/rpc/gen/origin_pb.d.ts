@@ -192,6 +192,30 @@ export declare type Version = Message<"perigee.v1.Version"> & {
 export declare const VersionSchema: GenMessage<Version>;
 
 /**
+ * Says that a lease covers an answer, and since when: what the origin sent on the session's stream after `sequence`
+ * may be about a state later than the answer.
+ *
+ * @generated from message perigee.v1.Grant
+ */
+export declare type Grant = Message<"perigee.v1.Grant"> & {
+  /**
+   * @generated from field: uint64 sequence = 1;
+   */
+  sequence: bigint;
+
+  /**
+   * @generated from field: perigee.v1.LeaseReference lease = 2;
+   */
+  lease?: LeaseReference | undefined;
+};
+
+/**
+ * Describes the message perigee.v1.Grant.
+ * Use `create(GrantSchema)` to create a new message.
+ */
+export declare const GrantSchema: GenMessage<Grant>;
+
+/**
  * @generated from message perigee.v1.LookupRequest
  */
 export declare type LookupRequest = Message<"perigee.v1.LookupRequest"> & {
@@ -209,6 +233,13 @@ export declare type LookupRequest = Message<"perigee.v1.LookupRequest"> & {
    * @generated from field: string name = 3;
    */
   name: string;
+
+  /**
+   * Of the caller's stream; empty: the answer shall be used once.
+   *
+   * @generated from field: string session = 4;
+   */
+  session: string;
 };
 
 /**
@@ -227,6 +258,13 @@ export declare type LookupResponse = Message<"perigee.v1.LookupResponse"> & {
    * @generated from field: optional perigee.v1.Inode inode = 1;
    */
   inode?: Inode | undefined;
+
+  /**
+   * Absent: to be used once.
+   *
+   * @generated from field: optional perigee.v1.Grant grant = 2;
+   */
+  grant?: Grant | undefined;
 };
 
 /**
@@ -248,6 +286,11 @@ export declare type GetAttributesRequest = Message<"perigee.v1.GetAttributesRequ
    * @generated from field: uint64 inode = 2;
    */
   inode: bigint;
+
+  /**
+   * @generated from field: string session = 3;
+   */
+  session: string;
 };
 
 /**
@@ -264,6 +307,23 @@ export declare type GetAttributesResponse = Message<"perigee.v1.GetAttributesRes
    * @generated from field: perigee.v1.Inode inode = 1;
    */
   inode?: Inode | undefined;
+
+  /**
+   * Covers `name` in `parent`. The root is the empty name in itself.
+   *
+   * @generated from field: optional perigee.v1.Grant grant = 2;
+   */
+  grant?: Grant | undefined;
+
+  /**
+   * @generated from field: uint64 parent = 3;
+   */
+  parent: bigint;
+
+  /**
+   * @generated from field: string name = 4;
+   */
+  name: string;
 };
 
 /**
@@ -297,6 +357,11 @@ export declare type ListDirectoryRequest = Message<"perigee.v1.ListDirectoryRequ
    * @generated from field: uint32 entries_max = 4;
    */
   entriesMax: number;
+
+  /**
+   * @generated from field: string session = 5;
+   */
+  session: string;
 };
 
 /**
@@ -339,6 +404,18 @@ export declare type ListDirectoryResponse = Message<"perigee.v1.ListDirectoryRes
    * @generated from field: bool more = 2;
    */
   more: boolean;
+
+  /**
+   * @generated from field: optional perigee.v1.Grant grant = 3;
+   */
+  grant?: Grant | undefined;
+
+  /**
+   * Names of this page's span, present or not, that are withdrawn at this moment: not covered by the grant.
+   *
+   * @generated from field: repeated string withdrawn = 4;
+   */
+  withdrawn: string[];
 };
 
 /**
@@ -563,6 +640,1063 @@ export declare type InspectKeysResponse = Message<"perigee.v1.InspectKeysRespons
 export declare const InspectKeysResponseSchema: GenMessage<InspectKeysResponse>;
 
 /**
+ * @generated from message perigee.v1.SatelliteMessage
+ */
+export declare type SatelliteMessage = Message<"perigee.v1.SatelliteMessage"> & {
+  /**
+   * @generated from oneof perigee.v1.SatelliteMessage.message
+   */
+  message: {
+    /**
+     * @generated from field: perigee.v1.Hello hello = 1;
+     */
+    value: Hello;
+    case: "hello";
+  } | {
+    /**
+     * @generated from field: perigee.v1.Heartbeat heartbeat = 2;
+     */
+    value: Heartbeat;
+    case: "heartbeat";
+  } | {
+    /**
+     * @generated from field: perigee.v1.Acknowledgement acknowledgement = 3;
+     */
+    value: Acknowledgement;
+    case: "acknowledgement";
+  } | {
+    /**
+     * @generated from field: perigee.v1.Release release = 4;
+     */
+    value: Release;
+    case: "release";
+  } | {
+    /**
+     * The satellite holds nothing any more and ends the stream.
+     *
+     * @generated from field: perigee.v1.Goodbye goodbye = 5;
+     */
+    value: Goodbye;
+    case: "goodbye";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message perigee.v1.SatelliteMessage.
+ * Use `create(SatelliteMessageSchema)` to create a new message.
+ */
+export declare const SatelliteMessageSchema: GenMessage<SatelliteMessage>;
+
+/**
+ * @generated from message perigee.v1.OriginMessage
+ */
+export declare type OriginMessage = Message<"perigee.v1.OriginMessage"> & {
+  /**
+   * 1, 2, 3 … for withdraw, update and recall of one session; 0 for the others. A gap means: start over.
+   *
+   * @generated from field: uint64 sequence = 1;
+   */
+  sequence: bigint;
+
+  /**
+   * @generated from oneof perigee.v1.OriginMessage.message
+   */
+  message: {
+    /**
+     * @generated from field: perigee.v1.Welcome welcome = 2;
+     */
+    value: Welcome;
+    case: "welcome";
+  } | {
+    /**
+     * @generated from field: perigee.v1.HeartbeatAnswer heartbeat_answer = 3;
+     */
+    value: HeartbeatAnswer;
+    case: "heartbeatAnswer";
+  } | {
+    /**
+     * @generated from field: perigee.v1.Withdraw withdraw = 4;
+     */
+    value: Withdraw;
+    case: "withdraw";
+  } | {
+    /**
+     * @generated from field: perigee.v1.Update update = 5;
+     */
+    value: Update;
+    case: "update";
+  } | {
+    /**
+     * @generated from field: perigee.v1.Recall recall = 6;
+     */
+    value: Recall;
+    case: "recall";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message perigee.v1.OriginMessage.
+ * Use `create(OriginMessageSchema)` to create a new message.
+ */
+export declare const OriginMessageSchema: GenMessage<OriginMessage>;
+
+/**
+ * @generated from message perigee.v1.LeaseReference
+ */
+export declare type LeaseReference = Message<"perigee.v1.LeaseReference"> & {
+  /**
+   * @generated from field: uint64 directory = 1;
+   */
+  directory: bigint;
+
+  /**
+   * Covers all directories below it too.
+   *
+   * @generated from field: bool subtree = 2;
+   */
+  subtree: boolean;
+};
+
+/**
+ * Describes the message perigee.v1.LeaseReference.
+ * Use `create(LeaseReferenceSchema)` to create a new message.
+ */
+export declare const LeaseReferenceSchema: GenMessage<LeaseReference>;
+
+/**
+ * @generated from message perigee.v1.Hello
+ */
+export declare type Hello = Message<"perigee.v1.Hello"> & {
+  /**
+   * @generated from field: uint32 protocol_version = 1;
+   */
+  protocolVersion: number;
+
+  /**
+   * @generated from field: string export_name = 2;
+   */
+  exportName: string;
+
+  /**
+   * @generated from field: string host = 3;
+   */
+  host: string;
+
+  /**
+   * @generated from field: map<string, string> labels = 4;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * An earlier session of this satellite, to be resumed (same epoch, nothing missed) or whose leases are reclaimed
+   * (earlier epoch); empty for none.
+   *
+   * @generated from field: string session = 5;
+   */
+  session: string;
+
+  /**
+   * @generated from field: uint64 epoch = 6;
+   */
+  epoch: bigint;
+
+  /**
+   * @generated from field: uint64 last_sequence = 7;
+   */
+  lastSequence: bigint;
+
+  /**
+   * @generated from field: repeated perigee.v1.LeaseReference reclaim = 8;
+   */
+  reclaim: LeaseReference[];
+};
+
+/**
+ * Describes the message perigee.v1.Hello.
+ * Use `create(HelloSchema)` to create a new message.
+ */
+export declare const HelloSchema: GenMessage<Hello>;
+
+/**
+ * @generated from message perigee.v1.Welcome
+ */
+export declare type Welcome = Message<"perigee.v1.Welcome"> & {
+  /**
+   * @generated from field: string session = 1;
+   */
+  session: string;
+
+  /**
+   * @generated from field: uint64 epoch = 2;
+   */
+  epoch: bigint;
+
+  /**
+   * From when the hello was sent.
+   *
+   * @generated from field: uint32 term_ms = 3;
+   */
+  termMs: number;
+
+  /**
+   * @generated from field: uint32 heartbeat_ms = 4;
+   */
+  heartbeatMs: number;
+
+  /**
+   * The earlier session goes on: all its leases hold. Otherwise it holds `reclaimed` only.
+   *
+   * @generated from field: bool resumed = 5;
+   */
+  resumed: boolean;
+
+  /**
+   * @generated from field: repeated perigee.v1.LeaseReference reclaimed = 6;
+   */
+  reclaimed: LeaseReference[];
+
+  /**
+   * Globs of paths that never change.
+   *
+   * @generated from field: repeated string immutable = 7;
+   */
+  immutable: string[];
+};
+
+/**
+ * Describes the message perigee.v1.Welcome.
+ * Use `create(WelcomeSchema)` to create a new message.
+ */
+export declare const WelcomeSchema: GenMessage<Welcome>;
+
+/**
+ * @generated from message perigee.v1.Heartbeat
+ */
+export declare type Heartbeat = Message<"perigee.v1.Heartbeat"> & {
+  /**
+   * @generated from field: uint64 number = 1;
+   */
+  number: bigint;
+};
+
+/**
+ * Describes the message perigee.v1.Heartbeat.
+ * Use `create(HeartbeatSchema)` to create a new message.
+ */
+export declare const HeartbeatSchema: GenMessage<Heartbeat>;
+
+/**
+ * @generated from message perigee.v1.HeartbeatAnswer
+ */
+export declare type HeartbeatAnswer = Message<"perigee.v1.HeartbeatAnswer"> & {
+  /**
+   * @generated from field: uint64 number = 1;
+   */
+  number: bigint;
+
+  /**
+   * From when this heartbeat was sent. Shorter than a whole term while an acknowledgement is owed.
+   *
+   * @generated from field: uint32 term_ms = 2;
+   */
+  termMs: number;
+};
+
+/**
+ * Describes the message perigee.v1.HeartbeatAnswer.
+ * Use `create(HeartbeatAnswerSchema)` to create a new message.
+ */
+export declare const HeartbeatAnswerSchema: GenMessage<HeartbeatAnswer>;
+
+/**
+ * @generated from message perigee.v1.LeasedName
+ */
+export declare type LeasedName = Message<"perigee.v1.LeasedName"> & {
+  /**
+   * @generated from field: uint64 directory = 1;
+   */
+  directory: bigint;
+
+  /**
+   * Empty: the directory itself, where it is the root.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * The inode stays; only its attributes are withdrawn.
+   *
+   * @generated from field: bool attributes_only = 3;
+   */
+  attributesOnly: boolean;
+};
+
+/**
+ * Describes the message perigee.v1.LeasedName.
+ * Use `create(LeasedNameSchema)` to create a new message.
+ */
+export declare const LeasedNameSchema: GenMessage<LeasedName>;
+
+/**
+ * From now on ask about these names. To be acknowledged once nothing serves them any more.
+ *
+ * @generated from message perigee.v1.Withdraw
+ */
+export declare type Withdraw = Message<"perigee.v1.Withdraw"> & {
+  /**
+   * @generated from field: repeated perigee.v1.LeasedName names = 1;
+   */
+  names: LeasedName[];
+
+  /**
+   * Directories that get another place: whatever is known at and below them is to be dropped, and is not covered by a
+   * subtree lease any more.
+   *
+   * @generated from field: repeated uint64 moved = 2;
+   */
+  moved: bigint[];
+};
+
+/**
+ * Describes the message perigee.v1.Withdraw.
+ * Use `create(WithdrawSchema)` to create a new message.
+ */
+export declare const WithdrawSchema: GenMessage<Withdraw>;
+
+/**
+ * @generated from message perigee.v1.NameUpdate
+ */
+export declare type NameUpdate = Message<"perigee.v1.NameUpdate"> & {
+  /**
+   * @generated from field: perigee.v1.LeasedName name = 1;
+   */
+  name?: LeasedName | undefined;
+
+  /**
+   * Absent: gone.
+   *
+   * @generated from field: optional perigee.v1.Inode inode = 2;
+   */
+  inode?: Inode | undefined;
+};
+
+/**
+ * Describes the message perigee.v1.NameUpdate.
+ * Use `create(NameUpdateSchema)` to create a new message.
+ */
+export declare const NameUpdateSchema: GenMessage<NameUpdate>;
+
+/**
+ * The change is done, or did not happen; needs no acknowledgement. Withdrawn names without an update stay unknown.
+ *
+ * @generated from message perigee.v1.Update
+ */
+export declare type Update = Message<"perigee.v1.Update"> & {
+  /**
+   * @generated from field: repeated perigee.v1.NameUpdate names = 1;
+   */
+  names: NameUpdate[];
+};
+
+/**
+ * Describes the message perigee.v1.Update.
+ * Use `create(UpdateSchema)` to create a new message.
+ */
+export declare const UpdateSchema: GenMessage<Update>;
+
+/**
+ * Takes leases back whole; empty: all of the session. To be acknowledged.
+ *
+ * @generated from message perigee.v1.Recall
+ */
+export declare type Recall = Message<"perigee.v1.Recall"> & {
+  /**
+   * @generated from field: repeated perigee.v1.LeaseReference leases = 1;
+   */
+  leases: LeaseReference[];
+};
+
+/**
+ * Describes the message perigee.v1.Recall.
+ * Use `create(RecallSchema)` to create a new message.
+ */
+export declare const RecallSchema: GenMessage<Recall>;
+
+/**
+ * @generated from message perigee.v1.Acknowledgement
+ */
+export declare type Acknowledgement = Message<"perigee.v1.Acknowledgement"> & {
+  /**
+   * @generated from field: uint64 sequence = 1;
+   */
+  sequence: bigint;
+
+  /**
+   * Directories of the message that the satellite would rather drop whole.
+   *
+   * @generated from field: repeated uint64 released = 2;
+   */
+  released: bigint[];
+};
+
+/**
+ * Describes the message perigee.v1.Acknowledgement.
+ * Use `create(AcknowledgementSchema)` to create a new message.
+ */
+export declare const AcknowledgementSchema: GenMessage<Acknowledgement>;
+
+/**
+ * @generated from message perigee.v1.Release
+ */
+export declare type Release = Message<"perigee.v1.Release"> & {
+  /**
+   * @generated from field: repeated uint64 directories = 1;
+   */
+  directories: bigint[];
+};
+
+/**
+ * Describes the message perigee.v1.Release.
+ * Use `create(ReleaseSchema)` to create a new message.
+ */
+export declare const ReleaseSchema: GenMessage<Release>;
+
+/**
+ * @generated from message perigee.v1.Goodbye
+ */
+export declare type Goodbye = Message<"perigee.v1.Goodbye"> & {
+};
+
+/**
+ * Describes the message perigee.v1.Goodbye.
+ * Use `create(GoodbyeSchema)` to create a new message.
+ */
+export declare const GoodbyeSchema: GenMessage<Goodbye>;
+
+/**
+ * @generated from message perigee.v1.FileAttributes
+ */
+export declare type FileAttributes = Message<"perigee.v1.FileAttributes"> & {
+  /**
+   * @generated from field: optional uint32 mode = 1;
+   */
+  mode?: number | undefined;
+
+  /**
+   * @generated from field: optional uint32 uid = 2;
+   */
+  uid?: number | undefined;
+
+  /**
+   * @generated from field: optional uint32 gid = 3;
+   */
+  gid?: number | undefined;
+
+  /**
+   * @generated from field: optional int64 modified_ns = 4;
+   */
+  modifiedNs?: bigint | undefined;
+
+  /**
+   * A symlink; its size is that of the target.
+   *
+   * @generated from field: optional string target = 5;
+   */
+  target?: string | undefined;
+};
+
+/**
+ * Describes the message perigee.v1.FileAttributes.
+ * Use `create(FileAttributesSchema)` to create a new message.
+ */
+export declare const FileAttributesSchema: GenMessage<FileAttributes>;
+
+/**
+ * @generated from message perigee.v1.BeginUploadRequest
+ */
+export declare type BeginUploadRequest = Message<"perigee.v1.BeginUploadRequest"> & {
+  /**
+   * @generated from field: string export_name = 1;
+   */
+  exportName: string;
+
+  /**
+   * Relative to the export's root, without a slash in front.
+   *
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * @generated from field: perigee.v1.FileAttributes attributes = 3;
+   */
+  attributes?: FileAttributes | undefined;
+};
+
+/**
+ * Describes the message perigee.v1.BeginUploadRequest.
+ * Use `create(BeginUploadRequestSchema)` to create a new message.
+ */
+export declare const BeginUploadRequestSchema: GenMessage<BeginUploadRequest>;
+
+/**
+ * @generated from message perigee.v1.BeginUploadResponse
+ */
+export declare type BeginUploadResponse = Message<"perigee.v1.BeginUploadResponse"> & {
+  /**
+   * @generated from field: string upload = 1;
+   */
+  upload: string;
+
+  /**
+   * @generated from field: string store_url = 2;
+   */
+  storeUrl: string;
+
+  /**
+   * @generated from field: string object_key = 3;
+   */
+  objectKey: string;
+
+  /**
+   * The store's own identity of the multipart upload.
+   *
+   * @generated from field: string store_upload = 4;
+   */
+  storeUpload: string;
+};
+
+/**
+ * Describes the message perigee.v1.BeginUploadResponse.
+ * Use `create(BeginUploadResponseSchema)` to create a new message.
+ */
+export declare const BeginUploadResponseSchema: GenMessage<BeginUploadResponse>;
+
+/**
+ * @generated from message perigee.v1.UploadedPart
+ */
+export declare type UploadedPart = Message<"perigee.v1.UploadedPart"> & {
+  /**
+   * @generated from field: uint32 number = 1;
+   */
+  number: number;
+
+  /**
+   * @generated from field: string entity_tag = 2;
+   */
+  entityTag: string;
+
+  /**
+   * @generated from field: uint64 size_bytes = 3;
+   */
+  sizeBytes: bigint;
+
+  /**
+   * As the store wants it on completion, if it does.
+   *
+   * @generated from field: string checksum = 4;
+   */
+  checksum: string;
+};
+
+/**
+ * Describes the message perigee.v1.UploadedPart.
+ * Use `create(UploadedPartSchema)` to create a new message.
+ */
+export declare const UploadedPartSchema: GenMessage<UploadedPart>;
+
+/**
+ * @generated from message perigee.v1.CommitUploadRequest
+ */
+export declare type CommitUploadRequest = Message<"perigee.v1.CommitUploadRequest"> & {
+  /**
+   * @generated from field: string export_name = 1;
+   */
+  exportName: string;
+
+  /**
+   * @generated from field: string upload = 2;
+   */
+  upload: string;
+
+  /**
+   * @generated from field: repeated perigee.v1.UploadedPart parts = 3;
+   */
+  parts: UploadedPart[];
+
+  /**
+   * @generated from field: uint64 size_bytes = 4;
+   */
+  sizeBytes: bigint;
+};
+
+/**
+ * Describes the message perigee.v1.CommitUploadRequest.
+ * Use `create(CommitUploadRequestSchema)` to create a new message.
+ */
+export declare const CommitUploadRequestSchema: GenMessage<CommitUploadRequest>;
+
+/**
+ * @generated from message perigee.v1.CommitUploadResponse
+ */
+export declare type CommitUploadResponse = Message<"perigee.v1.CommitUploadResponse"> & {
+  /**
+   * @generated from field: perigee.v1.Inode inode = 1;
+   */
+  inode?: Inode | undefined;
+};
+
+/**
+ * Describes the message perigee.v1.CommitUploadResponse.
+ * Use `create(CommitUploadResponseSchema)` to create a new message.
+ */
+export declare const CommitUploadResponseSchema: GenMessage<CommitUploadResponse>;
+
+/**
+ * @generated from message perigee.v1.AbortUploadRequest
+ */
+export declare type AbortUploadRequest = Message<"perigee.v1.AbortUploadRequest"> & {
+  /**
+   * @generated from field: string export_name = 1;
+   */
+  exportName: string;
+
+  /**
+   * @generated from field: string upload = 2;
+   */
+  upload: string;
+};
+
+/**
+ * Describes the message perigee.v1.AbortUploadRequest.
+ * Use `create(AbortUploadRequestSchema)` to create a new message.
+ */
+export declare const AbortUploadRequestSchema: GenMessage<AbortUploadRequest>;
+
+/**
+ * @generated from message perigee.v1.AbortUploadResponse
+ */
+export declare type AbortUploadResponse = Message<"perigee.v1.AbortUploadResponse"> & {
+};
+
+/**
+ * Describes the message perigee.v1.AbortUploadResponse.
+ * Use `create(AbortUploadResponseSchema)` to create a new message.
+ */
+export declare const AbortUploadResponseSchema: GenMessage<AbortUploadResponse>;
+
+/**
+ * @generated from message perigee.v1.RemoveRequest
+ */
+export declare type RemoveRequest = Message<"perigee.v1.RemoveRequest"> & {
+  /**
+   * @generated from field: string export_name = 1;
+   */
+  exportName: string;
+
+  /**
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * Also a directory with all that is in it.
+   *
+   * @generated from field: bool recursive = 3;
+   */
+  recursive: boolean;
+};
+
+/**
+ * Describes the message perigee.v1.RemoveRequest.
+ * Use `create(RemoveRequestSchema)` to create a new message.
+ */
+export declare const RemoveRequestSchema: GenMessage<RemoveRequest>;
+
+/**
+ * @generated from message perigee.v1.RemoveResponse
+ */
+export declare type RemoveResponse = Message<"perigee.v1.RemoveResponse"> & {
+  /**
+   * @generated from field: uint64 removed = 1;
+   */
+  removed: bigint;
+};
+
+/**
+ * Describes the message perigee.v1.RemoveResponse.
+ * Use `create(RemoveResponseSchema)` to create a new message.
+ */
+export declare const RemoveResponseSchema: GenMessage<RemoveResponse>;
+
+/**
+ * @generated from message perigee.v1.RenameRequest
+ */
+export declare type RenameRequest = Message<"perigee.v1.RenameRequest"> & {
+  /**
+   * @generated from field: string export_name = 1;
+   */
+  exportName: string;
+
+  /**
+   * @generated from field: string from = 2;
+   */
+  from: string;
+
+  /**
+   * @generated from field: string to = 3;
+   */
+  to: string;
+
+  /**
+   * Refuse where `to` exists.
+   *
+   * @generated from field: bool no_replace = 4;
+   */
+  noReplace: boolean;
+};
+
+/**
+ * Describes the message perigee.v1.RenameRequest.
+ * Use `create(RenameRequestSchema)` to create a new message.
+ */
+export declare const RenameRequestSchema: GenMessage<RenameRequest>;
+
+/**
+ * @generated from message perigee.v1.RenameResponse
+ */
+export declare type RenameResponse = Message<"perigee.v1.RenameResponse"> & {
+  /**
+   * @generated from field: perigee.v1.Inode inode = 1;
+   */
+  inode?: Inode | undefined;
+};
+
+/**
+ * Describes the message perigee.v1.RenameResponse.
+ * Use `create(RenameResponseSchema)` to create a new message.
+ */
+export declare const RenameResponseSchema: GenMessage<RenameResponse>;
+
+/**
+ * @generated from message perigee.v1.MakeDirectoryRequest
+ */
+export declare type MakeDirectoryRequest = Message<"perigee.v1.MakeDirectoryRequest"> & {
+  /**
+   * @generated from field: string export_name = 1;
+   */
+  exportName: string;
+
+  /**
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * @generated from field: perigee.v1.FileAttributes attributes = 3;
+   */
+  attributes?: FileAttributes | undefined;
+
+  /**
+   * Make missing ones on the way, and accept one that is there.
+   *
+   * @generated from field: bool parents = 4;
+   */
+  parents: boolean;
+};
+
+/**
+ * Describes the message perigee.v1.MakeDirectoryRequest.
+ * Use `create(MakeDirectoryRequestSchema)` to create a new message.
+ */
+export declare const MakeDirectoryRequestSchema: GenMessage<MakeDirectoryRequest>;
+
+/**
+ * @generated from message perigee.v1.MakeDirectoryResponse
+ */
+export declare type MakeDirectoryResponse = Message<"perigee.v1.MakeDirectoryResponse"> & {
+  /**
+   * @generated from field: perigee.v1.Inode inode = 1;
+   */
+  inode?: Inode | undefined;
+};
+
+/**
+ * Describes the message perigee.v1.MakeDirectoryResponse.
+ * Use `create(MakeDirectoryResponseSchema)` to create a new message.
+ */
+export declare const MakeDirectoryResponseSchema: GenMessage<MakeDirectoryResponse>;
+
+/**
+ * @generated from message perigee.v1.RefreshRequest
+ */
+export declare type RefreshRequest = Message<"perigee.v1.RefreshRequest"> & {
+  /**
+   * @generated from field: string export_name = 1;
+   */
+  exportName: string;
+
+  /**
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * @generated from field: bool recursive = 3;
+   */
+  recursive: boolean;
+};
+
+/**
+ * Describes the message perigee.v1.RefreshRequest.
+ * Use `create(RefreshRequestSchema)` to create a new message.
+ */
+export declare const RefreshRequestSchema: GenMessage<RefreshRequest>;
+
+/**
+ * Figures so far; the last message of the stream is the sum.
+ *
+ * @generated from message perigee.v1.RefreshResponse
+ */
+export declare type RefreshResponse = Message<"perigee.v1.RefreshResponse"> & {
+  /**
+   * @generated from field: uint64 directories = 1;
+   */
+  directories: bigint;
+
+  /**
+   * @generated from field: uint64 names = 2;
+   */
+  names: bigint;
+
+  /**
+   * @generated from field: uint64 added = 3;
+   */
+  added: bigint;
+
+  /**
+   * @generated from field: uint64 changed = 4;
+   */
+  changed: bigint;
+
+  /**
+   * @generated from field: uint64 gone = 5;
+   */
+  gone: bigint;
+};
+
+/**
+ * Describes the message perigee.v1.RefreshResponse.
+ * Use `create(RefreshResponseSchema)` to create a new message.
+ */
+export declare const RefreshResponseSchema: GenMessage<RefreshResponse>;
+
+/**
+ * @generated from message perigee.v1.ListSessionsRequest
+ */
+export declare type ListSessionsRequest = Message<"perigee.v1.ListSessionsRequest"> & {
+  /**
+   * Empty: all.
+   *
+   * @generated from field: string export_name = 1;
+   */
+  exportName: string;
+};
+
+/**
+ * Describes the message perigee.v1.ListSessionsRequest.
+ * Use `create(ListSessionsRequestSchema)` to create a new message.
+ */
+export declare const ListSessionsRequestSchema: GenMessage<ListSessionsRequest>;
+
+/**
+ * @generated from message perigee.v1.SessionStatus
+ */
+export declare type SessionStatus = Message<"perigee.v1.SessionStatus"> & {
+  /**
+   * The first characters of its identity.
+   *
+   * @generated from field: string session = 1;
+   */
+  session: string;
+
+  /**
+   * @generated from field: string export_name = 2;
+   */
+  exportName: string;
+
+  /**
+   * @generated from field: string host = 3;
+   */
+  host: string;
+
+  /**
+   * @generated from field: string tenant = 4;
+   */
+  tenant: string;
+
+  /**
+   * @generated from field: string address = 5;
+   */
+  address: string;
+
+  /**
+   * @generated from field: map<string, string> labels = 6;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * @generated from field: bool connected = 7;
+   */
+  connected: boolean;
+
+  /**
+   * @generated from field: uint64 age_ms = 8;
+   */
+  ageMs: bigint;
+
+  /**
+   * @generated from field: int64 expires_in_ms = 9;
+   */
+  expiresInMs: bigint;
+
+  /**
+   * @generated from field: uint64 leases = 10;
+   */
+  leases: bigint;
+
+  /**
+   * @generated from field: uint64 acknowledgements_owed = 11;
+   */
+  acknowledgementsOwed: bigint;
+
+  /**
+   * @generated from field: uint64 sequence = 12;
+   */
+  sequence: bigint;
+};
+
+/**
+ * Describes the message perigee.v1.SessionStatus.
+ * Use `create(SessionStatusSchema)` to create a new message.
+ */
+export declare const SessionStatusSchema: GenMessage<SessionStatus>;
+
+/**
+ * @generated from message perigee.v1.ListSessionsResponse
+ */
+export declare type ListSessionsResponse = Message<"perigee.v1.ListSessionsResponse"> & {
+  /**
+   * @generated from field: repeated perigee.v1.SessionStatus sessions = 1;
+   */
+  sessions: SessionStatus[];
+
+  /**
+   * While the origin waits for sessions of its last life.
+   *
+   * @generated from field: uint64 grace_left_ms = 2;
+   */
+  graceLeftMs: bigint;
+
+  /**
+   * @generated from field: uint64 sessions_awaited = 3;
+   */
+  sessionsAwaited: bigint;
+};
+
+/**
+ * Describes the message perigee.v1.ListSessionsResponse.
+ * Use `create(ListSessionsResponseSchema)` to create a new message.
+ */
+export declare const ListSessionsResponseSchema: GenMessage<ListSessionsResponse>;
+
+/**
+ * @generated from message perigee.v1.ListLeasesRequest
+ */
+export declare type ListLeasesRequest = Message<"perigee.v1.ListLeasesRequest"> & {
+  /**
+   * @generated from field: string export_name = 1;
+   */
+  exportName: string;
+
+  /**
+   * Empty: all.
+   *
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * @generated from field: uint32 leases_max = 3;
+   */
+  leasesMax: number;
+};
+
+/**
+ * Describes the message perigee.v1.ListLeasesRequest.
+ * Use `create(ListLeasesRequestSchema)` to create a new message.
+ */
+export declare const ListLeasesRequestSchema: GenMessage<ListLeasesRequest>;
+
+/**
+ * @generated from message perigee.v1.LeaseStatus
+ */
+export declare type LeaseStatus = Message<"perigee.v1.LeaseStatus"> & {
+  /**
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * @generated from field: bool subtree = 2;
+   */
+  subtree: boolean;
+
+  /**
+   * @generated from field: string session = 3;
+   */
+  session: string;
+
+  /**
+   * @generated from field: string host = 4;
+   */
+  host: string;
+
+  /**
+   * @generated from field: uint64 age_ms = 5;
+   */
+  ageMs: bigint;
+};
+
+/**
+ * Describes the message perigee.v1.LeaseStatus.
+ * Use `create(LeaseStatusSchema)` to create a new message.
+ */
+export declare const LeaseStatusSchema: GenMessage<LeaseStatus>;
+
+/**
+ * @generated from message perigee.v1.ListLeasesResponse
+ */
+export declare type ListLeasesResponse = Message<"perigee.v1.ListLeasesResponse"> & {
+  /**
+   * @generated from field: repeated perigee.v1.LeaseStatus leases = 1;
+   */
+  leases: LeaseStatus[];
+
+  /**
+   * @generated from field: bool more = 2;
+   */
+  more: boolean;
+};
+
+/**
+ * Describes the message perigee.v1.ListLeasesResponse.
+ * Use `create(ListLeasesResponseSchema)` to create a new message.
+ */
+export declare const ListLeasesResponseSchema: GenMessage<ListLeasesResponse>;
+
+/**
  * What a satellite asks an origin. Block bytes never travel here: a satellite reads them from the object store.
  * Times are nanoseconds since 1970, sizes are bytes. No enums: their generated code would not be erasable TypeScript.
  *
@@ -620,6 +1754,109 @@ export declare const OriginService: GenService<{
     methodKind: "unary";
     input: typeof ReportStaleRequestSchema;
     output: typeof ReportStaleResponseSchema;
+  },
+}>;
+
+/**
+ * Leases: what lets a satellite use names without asking.
+ *
+ * @generated from service perigee.v1.LeaseService
+ */
+export declare const LeaseService: GenService<{
+  /**
+   * The one stream of a satellite for each export that it mounts: leases and what happens to them. The first message
+   * up is a hello, the first one down a welcome.
+   *
+   * @generated from rpc perigee.v1.LeaseService.Session
+   */
+  session: {
+    methodKind: "bidi_streaming";
+    input: typeof SatelliteMessageSchema;
+    output: typeof OriginMessageSchema;
+  },
+  /**
+   * For people and tools.
+   *
+   * @generated from rpc perigee.v1.LeaseService.ListSessions
+   */
+  listSessions: {
+    methodKind: "unary";
+    input: typeof ListSessionsRequestSchema;
+    output: typeof ListSessionsResponseSchema;
+  },
+  /**
+   * @generated from rpc perigee.v1.LeaseService.ListLeases
+   */
+  listLeases: {
+    methodKind: "unary";
+    input: typeof ListLeasesRequestSchema;
+    output: typeof ListLeasesResponseSchema;
+  },
+}>;
+
+/**
+ * Changes of names. Bytes are uploaded to the object store by the caller; only the origin completes an upload.
+ *
+ * @generated from service perigee.v1.ChangeService
+ */
+export declare const ChangeService: GenService<{
+  /**
+   * @generated from rpc perigee.v1.ChangeService.BeginUpload
+   */
+  beginUpload: {
+    methodKind: "unary";
+    input: typeof BeginUploadRequestSchema;
+    output: typeof BeginUploadResponseSchema;
+  },
+  /**
+   * @generated from rpc perigee.v1.ChangeService.CommitUpload
+   */
+  commitUpload: {
+    methodKind: "unary";
+    input: typeof CommitUploadRequestSchema;
+    output: typeof CommitUploadResponseSchema;
+  },
+  /**
+   * @generated from rpc perigee.v1.ChangeService.AbortUpload
+   */
+  abortUpload: {
+    methodKind: "unary";
+    input: typeof AbortUploadRequestSchema;
+    output: typeof AbortUploadResponseSchema;
+  },
+  /**
+   * @generated from rpc perigee.v1.ChangeService.Remove
+   */
+  remove: {
+    methodKind: "unary";
+    input: typeof RemoveRequestSchema;
+    output: typeof RemoveResponseSchema;
+  },
+  /**
+   * @generated from rpc perigee.v1.ChangeService.Rename
+   */
+  rename: {
+    methodKind: "unary";
+    input: typeof RenameRequestSchema;
+    output: typeof RenameResponseSchema;
+  },
+  /**
+   * @generated from rpc perigee.v1.ChangeService.MakeDirectory
+   */
+  makeDirectory: {
+    methodKind: "unary";
+    input: typeof MakeDirectoryRequestSchema;
+    output: typeof MakeDirectoryResponseSchema;
+  },
+  /**
+   * Compares what the index knows below a path with the object store, and tells holders what has changed.
+   *
+   * @generated from rpc perigee.v1.ChangeService.Refresh
+   */
+  refresh: {
+    methodKind: "server_streaming";
+    input: typeof RefreshRequestSchema;
+    output: typeof RefreshResponseSchema;
   },
 }>;
 

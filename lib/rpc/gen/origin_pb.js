@@ -8,7 +8,7 @@ import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2
  * Describes the file origin.proto.
  */
 export const file_origin = /*@__PURE__*/
-  fileDesc("CgxvcmlnaW4ucHJvdG8SCnBlcmlnZWUudjEiUAoRT3BlbkV4cG9ydFJlcXVlc3QSGAoQcHJvdG9jb2xfdmVyc2lvbhgBIAEoDRITCgtleHBvcnRfbmFtZRgCIAEoCRIMCgRob3N0GAMgASgJIpcBChJPcGVuRXhwb3J0UmVzcG9uc2USGAoQcHJvdG9jb2xfdmVyc2lvbhgBIAEoDRIRCglleHBvcnRfaWQYAiABKAkSEQoJc3RvcmVfdXJsGAMgASgJEg0KBWVwb2NoGAQgASgEEhEKCXJlYWRfb25seRgFIAEoCBIfCgRyb290GAYgASgLMhEucGVyaWdlZS52MS5Jbm9kZSLvAQoFSW5vZGUSDQoFaW5vZGUYASABKAQSDAoEa2luZBgCIAEoCRIMCgRtb2RlGAMgASgNEgsKA3VpZBgEIAEoDRILCgNnaWQYBSABKA0SDQoFbGlua3MYBiABKA0SEgoKc2l6ZV9ieXRlcxgHIAEoBBITCgttb2RpZmllZF9ucxgIIAEoAxISCgpjaGFuZ2VkX25zGAkgASgDEikKB3ZlcnNpb24YCiABKAsyEy5wZXJpZ2VlLnYxLlZlcnNpb25IAIgBARITCgZ0YXJnZXQYCyABKAlIAYgBAUIKCghfdmVyc2lvbkIJCgdfdGFyZ2V0IoEBCgdWZXJzaW9uEgoKAmlkGAEgASgJEhIKCm9iamVjdF9rZXkYAiABKAkSGwoOb2JqZWN0X3ZlcnNpb24YAyABKAlIAIgBARISCgplbnRpdHlfdGFnGAQgASgJEhIKCnNpemVfYnl0ZXMYBSABKARCEQoPX29iamVjdF92ZXJzaW9uIkIKDUxvb2t1cFJlcXVlc3QSEwoLZXhwb3J0X25hbWUYASABKAkSDgoGcGFyZW50GAIgASgEEgwKBG5hbWUYAyABKAkiQQoOTG9va3VwUmVzcG9uc2USJQoFaW5vZGUYASABKAsyES5wZXJpZ2VlLnYxLklub2RlSACIAQFCCAoGX2lub2RlIjoKFEdldEF0dHJpYnV0ZXNSZXF1ZXN0EhMKC2V4cG9ydF9uYW1lGAEgASgJEg0KBWlub2RlGAIgASgEIjkKFUdldEF0dHJpYnV0ZXNSZXNwb25zZRIgCgVpbm9kZRgBIAEoCzIRLnBlcmlnZWUudjEuSW5vZGUiYgoUTGlzdERpcmVjdG9yeVJlcXVlc3QSEwoLZXhwb3J0X25hbWUYASABKAkSEQoJZGlyZWN0b3J5GAIgASgEEg0KBWFmdGVyGAMgASgJEhMKC2VudHJpZXNfbWF4GAQgASgNIkAKDkRpcmVjdG9yeUVudHJ5EgwKBG5hbWUYASABKAkSIAoFaW5vZGUYAiABKAsyES5wZXJpZ2VlLnYxLklub2RlIlIKFUxpc3REaXJlY3RvcnlSZXNwb25zZRIrCgdlbnRyaWVzGAEgAygLMhoucGVyaWdlZS52MS5EaXJlY3RvcnlFbnRyeRIMCgRtb3JlGAIgASgIIiYKD0dldFVzYWdlUmVxdWVzdBITCgtleHBvcnRfbmFtZRgBIAEoCSJmChBHZXRVc2FnZVJlc3BvbnNlEhMKC2J5dGVzX3RvdGFsGAEgASgEEhIKCmJ5dGVzX3VzZWQYAiABKAQSFAoMaW5vZGVzX3RvdGFsGAMgASgEEhMKC2lub2Rlc191c2VkGAQgASgEIkwKElJlcG9ydFN0YWxlUmVxdWVzdBITCgtleHBvcnRfbmFtZRgBIAEoCRINCgVpbm9kZRgCIAEoBBISCgp2ZXJzaW9uX2lkGAMgASgJIhUKE1JlcG9ydFN0YWxlUmVzcG9uc2UiGAoWR2V0T3JpZ2luU3RhdHVzUmVxdWVzdCJkChdHZXRPcmlnaW5TdGF0dXNSZXNwb25zZRINCgVlcG9jaBgBIAEoBBIPCgd2ZXJzaW9uGAIgASgJEikKB2V4cG9ydHMYAyADKAsyGC5wZXJpZ2VlLnYxLkV4cG9ydFN0YXR1cyJuCgxFeHBvcnRTdGF0dXMSDAoEbmFtZRgBIAEoCRIRCglzdG9yZV91cmwYAiABKAkSEQoJcmVhZF9vbmx5GAMgASgIEg4KBmlub2RlcxgEIAEoBBIaChJkaXJlY3Rvcmllc19saXN0ZWQYBSABKAQiSwoSSW5zcGVjdEtleXNSZXF1ZXN0EhMKC2V4cG9ydF9uYW1lGAEgASgJEg4KBnByZWZpeBgCIAEoCRIQCghrZXlzX21heBgDIAEoDSJGChNJbnNwZWN0S2V5c1Jlc3BvbnNlEgsKA2tleRgBIAEoCRIPCgdmaW5kaW5nGAIgASgJEhEKCWtleXNfc2VlbhgDIAEoDTLgAwoNT3JpZ2luU2VydmljZRJLCgpPcGVuRXhwb3J0Eh0ucGVyaWdlZS52MS5PcGVuRXhwb3J0UmVxdWVzdBoeLnBlcmlnZWUudjEuT3BlbkV4cG9ydFJlc3BvbnNlEj8KBkxvb2t1cBIZLnBlcmlnZWUudjEuTG9va3VwUmVxdWVzdBoaLnBlcmlnZWUudjEuTG9va3VwUmVzcG9uc2USVAoNR2V0QXR0cmlidXRlcxIgLnBlcmlnZWUudjEuR2V0QXR0cmlidXRlc1JlcXVlc3QaIS5wZXJpZ2VlLnYxLkdldEF0dHJpYnV0ZXNSZXNwb25zZRJUCg1MaXN0RGlyZWN0b3J5EiAucGVyaWdlZS52MS5MaXN0RGlyZWN0b3J5UmVxdWVzdBohLnBlcmlnZWUudjEuTGlzdERpcmVjdG9yeVJlc3BvbnNlEkUKCEdldFVzYWdlEhsucGVyaWdlZS52MS5HZXRVc2FnZVJlcXVlc3QaHC5wZXJpZ2VlLnYxLkdldFVzYWdlUmVzcG9uc2USTgoLUmVwb3J0U3RhbGUSHi5wZXJpZ2VlLnYxLlJlcG9ydFN0YWxlUmVxdWVzdBofLnBlcmlnZWUudjEuUmVwb3J0U3RhbGVSZXNwb25zZTLCAQoST3JpZ2luQWRtaW5TZXJ2aWNlEloKD0dldE9yaWdpblN0YXR1cxIiLnBlcmlnZWUudjEuR2V0T3JpZ2luU3RhdHVzUmVxdWVzdBojLnBlcmlnZWUudjEuR2V0T3JpZ2luU3RhdHVzUmVzcG9uc2USUAoLSW5zcGVjdEtleXMSHi5wZXJpZ2VlLnYxLkluc3BlY3RLZXlzUmVxdWVzdBofLnBlcmlnZWUudjEuSW5zcGVjdEtleXNSZXNwb25zZTABYgZwcm90bzM");
+  fileDesc("CgxvcmlnaW4ucHJvdG8SCnBlcmlnZWUudjEiUAoRT3BlbkV4cG9ydFJlcXVlc3QSGAoQcHJvdG9jb2xfdmVyc2lvbhgBIAEoDRITCgtleHBvcnRfbmFtZRgCIAEoCRIMCgRob3N0GAMgASgJIpcBChJPcGVuRXhwb3J0UmVzcG9uc2USGAoQcHJvdG9jb2xfdmVyc2lvbhgBIAEoDRIRCglleHBvcnRfaWQYAiABKAkSEQoJc3RvcmVfdXJsGAMgASgJEg0KBWVwb2NoGAQgASgEEhEKCXJlYWRfb25seRgFIAEoCBIfCgRyb290GAYgASgLMhEucGVyaWdlZS52MS5Jbm9kZSLvAQoFSW5vZGUSDQoFaW5vZGUYASABKAQSDAoEa2luZBgCIAEoCRIMCgRtb2RlGAMgASgNEgsKA3VpZBgEIAEoDRILCgNnaWQYBSABKA0SDQoFbGlua3MYBiABKA0SEgoKc2l6ZV9ieXRlcxgHIAEoBBITCgttb2RpZmllZF9ucxgIIAEoAxISCgpjaGFuZ2VkX25zGAkgASgDEikKB3ZlcnNpb24YCiABKAsyEy5wZXJpZ2VlLnYxLlZlcnNpb25IAIgBARITCgZ0YXJnZXQYCyABKAlIAYgBAUIKCghfdmVyc2lvbkIJCgdfdGFyZ2V0IoEBCgdWZXJzaW9uEgoKAmlkGAEgASgJEhIKCm9iamVjdF9rZXkYAiABKAkSGwoOb2JqZWN0X3ZlcnNpb24YAyABKAlIAIgBARISCgplbnRpdHlfdGFnGAQgASgJEhIKCnNpemVfYnl0ZXMYBSABKARCEQoPX29iamVjdF92ZXJzaW9uIkQKBUdyYW50EhAKCHNlcXVlbmNlGAEgASgEEikKBWxlYXNlGAIgASgLMhoucGVyaWdlZS52MS5MZWFzZVJlZmVyZW5jZSJTCg1Mb29rdXBSZXF1ZXN0EhMKC2V4cG9ydF9uYW1lGAEgASgJEg4KBnBhcmVudBgCIAEoBBIMCgRuYW1lGAMgASgJEg8KB3Nlc3Npb24YBCABKAkicgoOTG9va3VwUmVzcG9uc2USJQoFaW5vZGUYASABKAsyES5wZXJpZ2VlLnYxLklub2RlSACIAQESJQoFZ3JhbnQYAiABKAsyES5wZXJpZ2VlLnYxLkdyYW50SAGIAQFCCAoGX2lub2RlQggKBl9ncmFudCJLChRHZXRBdHRyaWJ1dGVzUmVxdWVzdBITCgtleHBvcnRfbmFtZRgBIAEoCRINCgVpbm9kZRgCIAEoBBIPCgdzZXNzaW9uGAMgASgJIogBChVHZXRBdHRyaWJ1dGVzUmVzcG9uc2USIAoFaW5vZGUYASABKAsyES5wZXJpZ2VlLnYxLklub2RlEiUKBWdyYW50GAIgASgLMhEucGVyaWdlZS52MS5HcmFudEgAiAEBEg4KBnBhcmVudBgDIAEoBBIMCgRuYW1lGAQgASgJQggKBl9ncmFudCJzChRMaXN0RGlyZWN0b3J5UmVxdWVzdBITCgtleHBvcnRfbmFtZRgBIAEoCRIRCglkaXJlY3RvcnkYAiABKAQSDQoFYWZ0ZXIYAyABKAkSEwoLZW50cmllc19tYXgYBCABKA0SDwoHc2Vzc2lvbhgFIAEoCSJACg5EaXJlY3RvcnlFbnRyeRIMCgRuYW1lGAEgASgJEiAKBWlub2RlGAIgASgLMhEucGVyaWdlZS52MS5Jbm9kZSKWAQoVTGlzdERpcmVjdG9yeVJlc3BvbnNlEisKB2VudHJpZXMYASADKAsyGi5wZXJpZ2VlLnYxLkRpcmVjdG9yeUVudHJ5EgwKBG1vcmUYAiABKAgSJQoFZ3JhbnQYAyABKAsyES5wZXJpZ2VlLnYxLkdyYW50SACIAQESEQoJd2l0aGRyYXduGAQgAygJQggKBl9ncmFudCImCg9HZXRVc2FnZVJlcXVlc3QSEwoLZXhwb3J0X25hbWUYASABKAkiZgoQR2V0VXNhZ2VSZXNwb25zZRITCgtieXRlc190b3RhbBgBIAEoBBISCgpieXRlc191c2VkGAIgASgEEhQKDGlub2Rlc190b3RhbBgDIAEoBBITCgtpbm9kZXNfdXNlZBgEIAEoBCJMChJSZXBvcnRTdGFsZVJlcXVlc3QSEwoLZXhwb3J0X25hbWUYASABKAkSDQoFaW5vZGUYAiABKAQSEgoKdmVyc2lvbl9pZBgDIAEoCSIVChNSZXBvcnRTdGFsZVJlc3BvbnNlIhgKFkdldE9yaWdpblN0YXR1c1JlcXVlc3QiZAoXR2V0T3JpZ2luU3RhdHVzUmVzcG9uc2USDQoFZXBvY2gYASABKAQSDwoHdmVyc2lvbhgCIAEoCRIpCgdleHBvcnRzGAMgAygLMhgucGVyaWdlZS52MS5FeHBvcnRTdGF0dXMibgoMRXhwb3J0U3RhdHVzEgwKBG5hbWUYASABKAkSEQoJc3RvcmVfdXJsGAIgASgJEhEKCXJlYWRfb25seRgDIAEoCBIOCgZpbm9kZXMYBCABKAQSGgoSZGlyZWN0b3JpZXNfbGlzdGVkGAUgASgEIksKEkluc3BlY3RLZXlzUmVxdWVzdBITCgtleHBvcnRfbmFtZRgBIAEoCRIOCgZwcmVmaXgYAiABKAkSEAoIa2V5c19tYXgYAyABKA0iRgoTSW5zcGVjdEtleXNSZXNwb25zZRILCgNrZXkYASABKAkSDwoHZmluZGluZxgCIAEoCRIRCglrZXlzX3NlZW4YAyABKA0i9QEKEFNhdGVsbGl0ZU1lc3NhZ2USIgoFaGVsbG8YASABKAsyES5wZXJpZ2VlLnYxLkhlbGxvSAASKgoJaGVhcnRiZWF0GAIgASgLMhUucGVyaWdlZS52MS5IZWFydGJlYXRIABI2Cg9hY2tub3dsZWRnZW1lbnQYAyABKAsyGy5wZXJpZ2VlLnYxLkFja25vd2xlZGdlbWVudEgAEiYKB3JlbGVhc2UYBCABKAsyEy5wZXJpZ2VlLnYxLlJlbGVhc2VIABImCgdnb29kYnllGAUgASgLMhMucGVyaWdlZS52MS5Hb29kYnllSABCCQoHbWVzc2FnZSKDAgoNT3JpZ2luTWVzc2FnZRIQCghzZXF1ZW5jZRgBIAEoBBImCgd3ZWxjb21lGAIgASgLMhMucGVyaWdlZS52MS5XZWxjb21lSAASNwoQaGVhcnRiZWF0X2Fuc3dlchgDIAEoCzIbLnBlcmlnZWUudjEuSGVhcnRiZWF0QW5zd2VySAASKAoId2l0aGRyYXcYBCABKAsyFC5wZXJpZ2VlLnYxLldpdGhkcmF3SAASJAoGdXBkYXRlGAUgASgLMhIucGVyaWdlZS52MS5VcGRhdGVIABIkCgZyZWNhbGwYBiABKAsyEi5wZXJpZ2VlLnYxLlJlY2FsbEgAQgkKB21lc3NhZ2UiNAoOTGVhc2VSZWZlcmVuY2USEQoJZGlyZWN0b3J5GAEgASgEEg8KB3N1YnRyZWUYAiABKAgihgIKBUhlbGxvEhgKEHByb3RvY29sX3ZlcnNpb24YASABKA0SEwoLZXhwb3J0X25hbWUYAiABKAkSDAoEaG9zdBgDIAEoCRItCgZsYWJlbHMYBCADKAsyHS5wZXJpZ2VlLnYxLkhlbGxvLkxhYmVsc0VudHJ5Eg8KB3Nlc3Npb24YBSABKAkSDQoFZXBvY2gYBiABKAQSFQoNbGFzdF9zZXF1ZW5jZRgHIAEoBBIrCgdyZWNsYWltGAggAygLMhoucGVyaWdlZS52MS5MZWFzZVJlZmVyZW5jZRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIqMBCgdXZWxjb21lEg8KB3Nlc3Npb24YASABKAkSDQoFZXBvY2gYAiABKAQSDwoHdGVybV9tcxgDIAEoDRIUCgxoZWFydGJlYXRfbXMYBCABKA0SDwoHcmVzdW1lZBgFIAEoCBItCglyZWNsYWltZWQYBiADKAsyGi5wZXJpZ2VlLnYxLkxlYXNlUmVmZXJlbmNlEhEKCWltbXV0YWJsZRgHIAMoCSIbCglIZWFydGJlYXQSDgoGbnVtYmVyGAEgASgEIjIKD0hlYXJ0YmVhdEFuc3dlchIOCgZudW1iZXIYASABKAQSDwoHdGVybV9tcxgCIAEoDSJGCgpMZWFzZWROYW1lEhEKCWRpcmVjdG9yeRgBIAEoBBIMCgRuYW1lGAIgASgJEhcKD2F0dHJpYnV0ZXNfb25seRgDIAEoCCJACghXaXRoZHJhdxIlCgVuYW1lcxgBIAMoCzIWLnBlcmlnZWUudjEuTGVhc2VkTmFtZRINCgVtb3ZlZBgCIAMoBCJjCgpOYW1lVXBkYXRlEiQKBG5hbWUYASABKAsyFi5wZXJpZ2VlLnYxLkxlYXNlZE5hbWUSJQoFaW5vZGUYAiABKAsyES5wZXJpZ2VlLnYxLklub2RlSACIAQFCCAoGX2lub2RlIi8KBlVwZGF0ZRIlCgVuYW1lcxgBIAMoCzIWLnBlcmlnZWUudjEuTmFtZVVwZGF0ZSI0CgZSZWNhbGwSKgoGbGVhc2VzGAEgAygLMhoucGVyaWdlZS52MS5MZWFzZVJlZmVyZW5jZSI1Cg9BY2tub3dsZWRnZW1lbnQSEAoIc2VxdWVuY2UYASABKAQSEAoIcmVsZWFzZWQYAiADKAQiHgoHUmVsZWFzZRITCgtkaXJlY3RvcmllcxgBIAMoBCIJCgdHb29kYnllIqoBCg5GaWxlQXR0cmlidXRlcxIRCgRtb2RlGAEgASgNSACIAQESEAoDdWlkGAIgASgNSAGIAQESEAoDZ2lkGAMgASgNSAKIAQESGAoLbW9kaWZpZWRfbnMYBCABKANIA4gBARITCgZ0YXJnZXQYBSABKAlIBIgBAUIHCgVfbW9kZUIGCgRfdWlkQgYKBF9naWRCDgoMX21vZGlmaWVkX25zQgkKB190YXJnZXQiZwoSQmVnaW5VcGxvYWRSZXF1ZXN0EhMKC2V4cG9ydF9uYW1lGAEgASgJEgwKBHBhdGgYAiABKAkSLgoKYXR0cmlidXRlcxgDIAEoCzIaLnBlcmlnZWUudjEuRmlsZUF0dHJpYnV0ZXMiYgoTQmVnaW5VcGxvYWRSZXNwb25zZRIOCgZ1cGxvYWQYASABKAkSEQoJc3RvcmVfdXJsGAIgASgJEhIKCm9iamVjdF9rZXkYAyABKAkSFAoMc3RvcmVfdXBsb2FkGAQgASgJIlgKDFVwbG9hZGVkUGFydBIOCgZudW1iZXIYASABKA0SEgoKZW50aXR5X3RhZxgCIAEoCRISCgpzaXplX2J5dGVzGAMgASgEEhAKCGNoZWNrc3VtGAQgASgJIncKE0NvbW1pdFVwbG9hZFJlcXVlc3QSEwoLZXhwb3J0X25hbWUYASABKAkSDgoGdXBsb2FkGAIgASgJEicKBXBhcnRzGAMgAygLMhgucGVyaWdlZS52MS5VcGxvYWRlZFBhcnQSEgoKc2l6ZV9ieXRlcxgEIAEoBCI4ChRDb21taXRVcGxvYWRSZXNwb25zZRIgCgVpbm9kZRgBIAEoCzIRLnBlcmlnZWUudjEuSW5vZGUiOQoSQWJvcnRVcGxvYWRSZXF1ZXN0EhMKC2V4cG9ydF9uYW1lGAEgASgJEg4KBnVwbG9hZBgCIAEoCSIVChNBYm9ydFVwbG9hZFJlc3BvbnNlIkUKDVJlbW92ZVJlcXVlc3QSEwoLZXhwb3J0X25hbWUYASABKAkSDAoEcGF0aBgCIAEoCRIRCglyZWN1cnNpdmUYAyABKAgiIQoOUmVtb3ZlUmVzcG9uc2USDwoHcmVtb3ZlZBgBIAEoBCJSCg1SZW5hbWVSZXF1ZXN0EhMKC2V4cG9ydF9uYW1lGAEgASgJEgwKBGZyb20YAiABKAkSCgoCdG8YAyABKAkSEgoKbm9fcmVwbGFjZRgEIAEoCCIyCg5SZW5hbWVSZXNwb25zZRIgCgVpbm9kZRgBIAEoCzIRLnBlcmlnZWUudjEuSW5vZGUiegoUTWFrZURpcmVjdG9yeVJlcXVlc3QSEwoLZXhwb3J0X25hbWUYASABKAkSDAoEcGF0aBgCIAEoCRIuCgphdHRyaWJ1dGVzGAMgASgLMhoucGVyaWdlZS52MS5GaWxlQXR0cmlidXRlcxIPCgdwYXJlbnRzGAQgASgIIjkKFU1ha2VEaXJlY3RvcnlSZXNwb25zZRIgCgVpbm9kZRgBIAEoCzIRLnBlcmlnZWUudjEuSW5vZGUiRgoOUmVmcmVzaFJlcXVlc3QSEwoLZXhwb3J0X25hbWUYASABKAkSDAoEcGF0aBgCIAEoCRIRCglyZWN1cnNpdmUYAyABKAgiYwoPUmVmcmVzaFJlc3BvbnNlEhMKC2RpcmVjdG9yaWVzGAEgASgEEg0KBW5hbWVzGAIgASgEEg0KBWFkZGVkGAMgASgEEg8KB2NoYW5nZWQYBCABKAQSDAoEZ29uZRgFIAEoBCIqChNMaXN0U2Vzc2lvbnNSZXF1ZXN0EhMKC2V4cG9ydF9uYW1lGAEgASgJIsUCCg1TZXNzaW9uU3RhdHVzEg8KB3Nlc3Npb24YASABKAkSEwoLZXhwb3J0X25hbWUYAiABKAkSDAoEaG9zdBgDIAEoCRIOCgZ0ZW5hbnQYBCABKAkSDwoHYWRkcmVzcxgFIAEoCRI1CgZsYWJlbHMYBiADKAsyJS5wZXJpZ2VlLnYxLlNlc3Npb25TdGF0dXMuTGFiZWxzRW50cnkSEQoJY29ubmVjdGVkGAcgASgIEg4KBmFnZV9tcxgIIAEoBBIVCg1leHBpcmVzX2luX21zGAkgASgDEg4KBmxlYXNlcxgKIAEoBBIdChVhY2tub3dsZWRnZW1lbnRzX293ZWQYCyABKAQSEAoIc2VxdWVuY2UYDCABKAQaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJ0ChRMaXN0U2Vzc2lvbnNSZXNwb25zZRIrCghzZXNzaW9ucxgBIAMoCzIZLnBlcmlnZWUudjEuU2Vzc2lvblN0YXR1cxIVCg1ncmFjZV9sZWZ0X21zGAIgASgEEhgKEHNlc3Npb25zX2F3YWl0ZWQYAyABKAQiSgoRTGlzdExlYXNlc1JlcXVlc3QSEwoLZXhwb3J0X25hbWUYASABKAkSDAoEcGF0aBgCIAEoCRISCgpsZWFzZXNfbWF4GAMgASgNIlsKC0xlYXNlU3RhdHVzEgwKBHBhdGgYASABKAkSDwoHc3VidHJlZRgCIAEoCBIPCgdzZXNzaW9uGAMgASgJEgwKBGhvc3QYBCABKAkSDgoGYWdlX21zGAUgASgEIksKEkxpc3RMZWFzZXNSZXNwb25zZRInCgZsZWFzZXMYASADKAsyFy5wZXJpZ2VlLnYxLkxlYXNlU3RhdHVzEgwKBG1vcmUYAiABKAgy4AMKDU9yaWdpblNlcnZpY2USSwoKT3BlbkV4cG9ydBIdLnBlcmlnZWUudjEuT3BlbkV4cG9ydFJlcXVlc3QaHi5wZXJpZ2VlLnYxLk9wZW5FeHBvcnRSZXNwb25zZRI/CgZMb29rdXASGS5wZXJpZ2VlLnYxLkxvb2t1cFJlcXVlc3QaGi5wZXJpZ2VlLnYxLkxvb2t1cFJlc3BvbnNlElQKDUdldEF0dHJpYnV0ZXMSIC5wZXJpZ2VlLnYxLkdldEF0dHJpYnV0ZXNSZXF1ZXN0GiEucGVyaWdlZS52MS5HZXRBdHRyaWJ1dGVzUmVzcG9uc2USVAoNTGlzdERpcmVjdG9yeRIgLnBlcmlnZWUudjEuTGlzdERpcmVjdG9yeVJlcXVlc3QaIS5wZXJpZ2VlLnYxLkxpc3REaXJlY3RvcnlSZXNwb25zZRJFCghHZXRVc2FnZRIbLnBlcmlnZWUudjEuR2V0VXNhZ2VSZXF1ZXN0GhwucGVyaWdlZS52MS5HZXRVc2FnZVJlc3BvbnNlEk4KC1JlcG9ydFN0YWxlEh4ucGVyaWdlZS52MS5SZXBvcnRTdGFsZVJlcXVlc3QaHy5wZXJpZ2VlLnYxLlJlcG9ydFN0YWxlUmVzcG9uc2Uy9gEKDExlYXNlU2VydmljZRJGCgdTZXNzaW9uEhwucGVyaWdlZS52MS5TYXRlbGxpdGVNZXNzYWdlGhkucGVyaWdlZS52MS5PcmlnaW5NZXNzYWdlKAEwARJRCgxMaXN0U2Vzc2lvbnMSHy5wZXJpZ2VlLnYxLkxpc3RTZXNzaW9uc1JlcXVlc3QaIC5wZXJpZ2VlLnYxLkxpc3RTZXNzaW9uc1Jlc3BvbnNlEksKCkxpc3RMZWFzZXMSHS5wZXJpZ2VlLnYxLkxpc3RMZWFzZXNSZXF1ZXN0Gh4ucGVyaWdlZS52MS5MaXN0TGVhc2VzUmVzcG9uc2UyoAQKDUNoYW5nZVNlcnZpY2USTgoLQmVnaW5VcGxvYWQSHi5wZXJpZ2VlLnYxLkJlZ2luVXBsb2FkUmVxdWVzdBofLnBlcmlnZWUudjEuQmVnaW5VcGxvYWRSZXNwb25zZRJRCgxDb21taXRVcGxvYWQSHy5wZXJpZ2VlLnYxLkNvbW1pdFVwbG9hZFJlcXVlc3QaIC5wZXJpZ2VlLnYxLkNvbW1pdFVwbG9hZFJlc3BvbnNlEk4KC0Fib3J0VXBsb2FkEh4ucGVyaWdlZS52MS5BYm9ydFVwbG9hZFJlcXVlc3QaHy5wZXJpZ2VlLnYxLkFib3J0VXBsb2FkUmVzcG9uc2USPwoGUmVtb3ZlEhkucGVyaWdlZS52MS5SZW1vdmVSZXF1ZXN0GhoucGVyaWdlZS52MS5SZW1vdmVSZXNwb25zZRI/CgZSZW5hbWUSGS5wZXJpZ2VlLnYxLlJlbmFtZVJlcXVlc3QaGi5wZXJpZ2VlLnYxLlJlbmFtZVJlc3BvbnNlElQKDU1ha2VEaXJlY3RvcnkSIC5wZXJpZ2VlLnYxLk1ha2VEaXJlY3RvcnlSZXF1ZXN0GiEucGVyaWdlZS52MS5NYWtlRGlyZWN0b3J5UmVzcG9uc2USRAoHUmVmcmVzaBIaLnBlcmlnZWUudjEuUmVmcmVzaFJlcXVlc3QaGy5wZXJpZ2VlLnYxLlJlZnJlc2hSZXNwb25zZTABMsIBChJPcmlnaW5BZG1pblNlcnZpY2USWgoPR2V0T3JpZ2luU3RhdHVzEiIucGVyaWdlZS52MS5HZXRPcmlnaW5TdGF0dXNSZXF1ZXN0GiMucGVyaWdlZS52MS5HZXRPcmlnaW5TdGF0dXNSZXNwb25zZRJQCgtJbnNwZWN0S2V5cxIeLnBlcmlnZWUudjEuSW5zcGVjdEtleXNSZXF1ZXN0Gh8ucGVyaWdlZS52MS5JbnNwZWN0S2V5c1Jlc3BvbnNlMAFiBnByb3RvMw");
 
 /**
  * Describes the message perigee.v1.OpenExportRequest.
@@ -39,116 +39,382 @@ export const VersionSchema = /*@__PURE__*/
   messageDesc(file_origin, 3);
 
 /**
+ * Describes the message perigee.v1.Grant.
+ * Use `create(GrantSchema)` to create a new message.
+ */
+export const GrantSchema = /*@__PURE__*/
+  messageDesc(file_origin, 4);
+
+/**
  * Describes the message perigee.v1.LookupRequest.
  * Use `create(LookupRequestSchema)` to create a new message.
  */
 export const LookupRequestSchema = /*@__PURE__*/
-  messageDesc(file_origin, 4);
+  messageDesc(file_origin, 5);
 
 /**
  * Describes the message perigee.v1.LookupResponse.
  * Use `create(LookupResponseSchema)` to create a new message.
  */
 export const LookupResponseSchema = /*@__PURE__*/
-  messageDesc(file_origin, 5);
+  messageDesc(file_origin, 6);
 
 /**
  * Describes the message perigee.v1.GetAttributesRequest.
  * Use `create(GetAttributesRequestSchema)` to create a new message.
  */
 export const GetAttributesRequestSchema = /*@__PURE__*/
-  messageDesc(file_origin, 6);
+  messageDesc(file_origin, 7);
 
 /**
  * Describes the message perigee.v1.GetAttributesResponse.
  * Use `create(GetAttributesResponseSchema)` to create a new message.
  */
 export const GetAttributesResponseSchema = /*@__PURE__*/
-  messageDesc(file_origin, 7);
+  messageDesc(file_origin, 8);
 
 /**
  * Describes the message perigee.v1.ListDirectoryRequest.
  * Use `create(ListDirectoryRequestSchema)` to create a new message.
  */
 export const ListDirectoryRequestSchema = /*@__PURE__*/
-  messageDesc(file_origin, 8);
+  messageDesc(file_origin, 9);
 
 /**
  * Describes the message perigee.v1.DirectoryEntry.
  * Use `create(DirectoryEntrySchema)` to create a new message.
  */
 export const DirectoryEntrySchema = /*@__PURE__*/
-  messageDesc(file_origin, 9);
+  messageDesc(file_origin, 10);
 
 /**
  * Describes the message perigee.v1.ListDirectoryResponse.
  * Use `create(ListDirectoryResponseSchema)` to create a new message.
  */
 export const ListDirectoryResponseSchema = /*@__PURE__*/
-  messageDesc(file_origin, 10);
+  messageDesc(file_origin, 11);
 
 /**
  * Describes the message perigee.v1.GetUsageRequest.
  * Use `create(GetUsageRequestSchema)` to create a new message.
  */
 export const GetUsageRequestSchema = /*@__PURE__*/
-  messageDesc(file_origin, 11);
+  messageDesc(file_origin, 12);
 
 /**
  * Describes the message perigee.v1.GetUsageResponse.
  * Use `create(GetUsageResponseSchema)` to create a new message.
  */
 export const GetUsageResponseSchema = /*@__PURE__*/
-  messageDesc(file_origin, 12);
+  messageDesc(file_origin, 13);
 
 /**
  * Describes the message perigee.v1.ReportStaleRequest.
  * Use `create(ReportStaleRequestSchema)` to create a new message.
  */
 export const ReportStaleRequestSchema = /*@__PURE__*/
-  messageDesc(file_origin, 13);
+  messageDesc(file_origin, 14);
 
 /**
  * Describes the message perigee.v1.ReportStaleResponse.
  * Use `create(ReportStaleResponseSchema)` to create a new message.
  */
 export const ReportStaleResponseSchema = /*@__PURE__*/
-  messageDesc(file_origin, 14);
+  messageDesc(file_origin, 15);
 
 /**
  * Describes the message perigee.v1.GetOriginStatusRequest.
  * Use `create(GetOriginStatusRequestSchema)` to create a new message.
  */
 export const GetOriginStatusRequestSchema = /*@__PURE__*/
-  messageDesc(file_origin, 15);
+  messageDesc(file_origin, 16);
 
 /**
  * Describes the message perigee.v1.GetOriginStatusResponse.
  * Use `create(GetOriginStatusResponseSchema)` to create a new message.
  */
 export const GetOriginStatusResponseSchema = /*@__PURE__*/
-  messageDesc(file_origin, 16);
+  messageDesc(file_origin, 17);
 
 /**
  * Describes the message perigee.v1.ExportStatus.
  * Use `create(ExportStatusSchema)` to create a new message.
  */
 export const ExportStatusSchema = /*@__PURE__*/
-  messageDesc(file_origin, 17);
+  messageDesc(file_origin, 18);
 
 /**
  * Describes the message perigee.v1.InspectKeysRequest.
  * Use `create(InspectKeysRequestSchema)` to create a new message.
  */
 export const InspectKeysRequestSchema = /*@__PURE__*/
-  messageDesc(file_origin, 18);
+  messageDesc(file_origin, 19);
 
 /**
  * Describes the message perigee.v1.InspectKeysResponse.
  * Use `create(InspectKeysResponseSchema)` to create a new message.
  */
 export const InspectKeysResponseSchema = /*@__PURE__*/
-  messageDesc(file_origin, 19);
+  messageDesc(file_origin, 20);
+
+/**
+ * Describes the message perigee.v1.SatelliteMessage.
+ * Use `create(SatelliteMessageSchema)` to create a new message.
+ */
+export const SatelliteMessageSchema = /*@__PURE__*/
+  messageDesc(file_origin, 21);
+
+/**
+ * Describes the message perigee.v1.OriginMessage.
+ * Use `create(OriginMessageSchema)` to create a new message.
+ */
+export const OriginMessageSchema = /*@__PURE__*/
+  messageDesc(file_origin, 22);
+
+/**
+ * Describes the message perigee.v1.LeaseReference.
+ * Use `create(LeaseReferenceSchema)` to create a new message.
+ */
+export const LeaseReferenceSchema = /*@__PURE__*/
+  messageDesc(file_origin, 23);
+
+/**
+ * Describes the message perigee.v1.Hello.
+ * Use `create(HelloSchema)` to create a new message.
+ */
+export const HelloSchema = /*@__PURE__*/
+  messageDesc(file_origin, 24);
+
+/**
+ * Describes the message perigee.v1.Welcome.
+ * Use `create(WelcomeSchema)` to create a new message.
+ */
+export const WelcomeSchema = /*@__PURE__*/
+  messageDesc(file_origin, 25);
+
+/**
+ * Describes the message perigee.v1.Heartbeat.
+ * Use `create(HeartbeatSchema)` to create a new message.
+ */
+export const HeartbeatSchema = /*@__PURE__*/
+  messageDesc(file_origin, 26);
+
+/**
+ * Describes the message perigee.v1.HeartbeatAnswer.
+ * Use `create(HeartbeatAnswerSchema)` to create a new message.
+ */
+export const HeartbeatAnswerSchema = /*@__PURE__*/
+  messageDesc(file_origin, 27);
+
+/**
+ * Describes the message perigee.v1.LeasedName.
+ * Use `create(LeasedNameSchema)` to create a new message.
+ */
+export const LeasedNameSchema = /*@__PURE__*/
+  messageDesc(file_origin, 28);
+
+/**
+ * Describes the message perigee.v1.Withdraw.
+ * Use `create(WithdrawSchema)` to create a new message.
+ */
+export const WithdrawSchema = /*@__PURE__*/
+  messageDesc(file_origin, 29);
+
+/**
+ * Describes the message perigee.v1.NameUpdate.
+ * Use `create(NameUpdateSchema)` to create a new message.
+ */
+export const NameUpdateSchema = /*@__PURE__*/
+  messageDesc(file_origin, 30);
+
+/**
+ * Describes the message perigee.v1.Update.
+ * Use `create(UpdateSchema)` to create a new message.
+ */
+export const UpdateSchema = /*@__PURE__*/
+  messageDesc(file_origin, 31);
+
+/**
+ * Describes the message perigee.v1.Recall.
+ * Use `create(RecallSchema)` to create a new message.
+ */
+export const RecallSchema = /*@__PURE__*/
+  messageDesc(file_origin, 32);
+
+/**
+ * Describes the message perigee.v1.Acknowledgement.
+ * Use `create(AcknowledgementSchema)` to create a new message.
+ */
+export const AcknowledgementSchema = /*@__PURE__*/
+  messageDesc(file_origin, 33);
+
+/**
+ * Describes the message perigee.v1.Release.
+ * Use `create(ReleaseSchema)` to create a new message.
+ */
+export const ReleaseSchema = /*@__PURE__*/
+  messageDesc(file_origin, 34);
+
+/**
+ * Describes the message perigee.v1.Goodbye.
+ * Use `create(GoodbyeSchema)` to create a new message.
+ */
+export const GoodbyeSchema = /*@__PURE__*/
+  messageDesc(file_origin, 35);
+
+/**
+ * Describes the message perigee.v1.FileAttributes.
+ * Use `create(FileAttributesSchema)` to create a new message.
+ */
+export const FileAttributesSchema = /*@__PURE__*/
+  messageDesc(file_origin, 36);
+
+/**
+ * Describes the message perigee.v1.BeginUploadRequest.
+ * Use `create(BeginUploadRequestSchema)` to create a new message.
+ */
+export const BeginUploadRequestSchema = /*@__PURE__*/
+  messageDesc(file_origin, 37);
+
+/**
+ * Describes the message perigee.v1.BeginUploadResponse.
+ * Use `create(BeginUploadResponseSchema)` to create a new message.
+ */
+export const BeginUploadResponseSchema = /*@__PURE__*/
+  messageDesc(file_origin, 38);
+
+/**
+ * Describes the message perigee.v1.UploadedPart.
+ * Use `create(UploadedPartSchema)` to create a new message.
+ */
+export const UploadedPartSchema = /*@__PURE__*/
+  messageDesc(file_origin, 39);
+
+/**
+ * Describes the message perigee.v1.CommitUploadRequest.
+ * Use `create(CommitUploadRequestSchema)` to create a new message.
+ */
+export const CommitUploadRequestSchema = /*@__PURE__*/
+  messageDesc(file_origin, 40);
+
+/**
+ * Describes the message perigee.v1.CommitUploadResponse.
+ * Use `create(CommitUploadResponseSchema)` to create a new message.
+ */
+export const CommitUploadResponseSchema = /*@__PURE__*/
+  messageDesc(file_origin, 41);
+
+/**
+ * Describes the message perigee.v1.AbortUploadRequest.
+ * Use `create(AbortUploadRequestSchema)` to create a new message.
+ */
+export const AbortUploadRequestSchema = /*@__PURE__*/
+  messageDesc(file_origin, 42);
+
+/**
+ * Describes the message perigee.v1.AbortUploadResponse.
+ * Use `create(AbortUploadResponseSchema)` to create a new message.
+ */
+export const AbortUploadResponseSchema = /*@__PURE__*/
+  messageDesc(file_origin, 43);
+
+/**
+ * Describes the message perigee.v1.RemoveRequest.
+ * Use `create(RemoveRequestSchema)` to create a new message.
+ */
+export const RemoveRequestSchema = /*@__PURE__*/
+  messageDesc(file_origin, 44);
+
+/**
+ * Describes the message perigee.v1.RemoveResponse.
+ * Use `create(RemoveResponseSchema)` to create a new message.
+ */
+export const RemoveResponseSchema = /*@__PURE__*/
+  messageDesc(file_origin, 45);
+
+/**
+ * Describes the message perigee.v1.RenameRequest.
+ * Use `create(RenameRequestSchema)` to create a new message.
+ */
+export const RenameRequestSchema = /*@__PURE__*/
+  messageDesc(file_origin, 46);
+
+/**
+ * Describes the message perigee.v1.RenameResponse.
+ * Use `create(RenameResponseSchema)` to create a new message.
+ */
+export const RenameResponseSchema = /*@__PURE__*/
+  messageDesc(file_origin, 47);
+
+/**
+ * Describes the message perigee.v1.MakeDirectoryRequest.
+ * Use `create(MakeDirectoryRequestSchema)` to create a new message.
+ */
+export const MakeDirectoryRequestSchema = /*@__PURE__*/
+  messageDesc(file_origin, 48);
+
+/**
+ * Describes the message perigee.v1.MakeDirectoryResponse.
+ * Use `create(MakeDirectoryResponseSchema)` to create a new message.
+ */
+export const MakeDirectoryResponseSchema = /*@__PURE__*/
+  messageDesc(file_origin, 49);
+
+/**
+ * Describes the message perigee.v1.RefreshRequest.
+ * Use `create(RefreshRequestSchema)` to create a new message.
+ */
+export const RefreshRequestSchema = /*@__PURE__*/
+  messageDesc(file_origin, 50);
+
+/**
+ * Describes the message perigee.v1.RefreshResponse.
+ * Use `create(RefreshResponseSchema)` to create a new message.
+ */
+export const RefreshResponseSchema = /*@__PURE__*/
+  messageDesc(file_origin, 51);
+
+/**
+ * Describes the message perigee.v1.ListSessionsRequest.
+ * Use `create(ListSessionsRequestSchema)` to create a new message.
+ */
+export const ListSessionsRequestSchema = /*@__PURE__*/
+  messageDesc(file_origin, 52);
+
+/**
+ * Describes the message perigee.v1.SessionStatus.
+ * Use `create(SessionStatusSchema)` to create a new message.
+ */
+export const SessionStatusSchema = /*@__PURE__*/
+  messageDesc(file_origin, 53);
+
+/**
+ * Describes the message perigee.v1.ListSessionsResponse.
+ * Use `create(ListSessionsResponseSchema)` to create a new message.
+ */
+export const ListSessionsResponseSchema = /*@__PURE__*/
+  messageDesc(file_origin, 54);
+
+/**
+ * Describes the message perigee.v1.ListLeasesRequest.
+ * Use `create(ListLeasesRequestSchema)` to create a new message.
+ */
+export const ListLeasesRequestSchema = /*@__PURE__*/
+  messageDesc(file_origin, 55);
+
+/**
+ * Describes the message perigee.v1.LeaseStatus.
+ * Use `create(LeaseStatusSchema)` to create a new message.
+ */
+export const LeaseStatusSchema = /*@__PURE__*/
+  messageDesc(file_origin, 56);
+
+/**
+ * Describes the message perigee.v1.ListLeasesResponse.
+ * Use `create(ListLeasesResponseSchema)` to create a new message.
+ */
+export const ListLeasesResponseSchema = /*@__PURE__*/
+  messageDesc(file_origin, 57);
 
 /**
  * What a satellite asks an origin. Block bytes never travel here: a satellite reads them from the object store.
@@ -160,10 +426,26 @@ export const OriginService = /*@__PURE__*/
   serviceDesc(file_origin, 0);
 
 /**
+ * Leases: what lets a satellite use names without asking.
+ *
+ * @generated from service perigee.v1.LeaseService
+ */
+export const LeaseService = /*@__PURE__*/
+  serviceDesc(file_origin, 1);
+
+/**
+ * Changes of names. Bytes are uploaded to the object store by the caller; only the origin completes an upload.
+ *
+ * @generated from service perigee.v1.ChangeService
+ */
+export const ChangeService = /*@__PURE__*/
+  serviceDesc(file_origin, 2);
+
+/**
  * For people and tools.
  *
  * @generated from service perigee.v1.OriginAdminService
  */
 export const OriginAdminService = /*@__PURE__*/
-  serviceDesc(file_origin, 1);
+  serviceDesc(file_origin, 3);
 
