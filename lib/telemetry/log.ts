@@ -1,5 +1,7 @@
-/** Logs: one JSON object a line. Passed down through constructors; never global. */
+/** Logs: one JSON object a line, or text for a person at a terminal. Passed down through constructors; never global. */
+import { isatty } from 'node:tty';
 import { pino, type Logger } from 'pino';
+import pinoPretty from 'pino-pretty';
 
 export type { Logger };
 
@@ -17,11 +19,23 @@ export interface Log {
   reopen(): void;
 }
 
+const STDERR = 2;
+
 export function openLog(options: LogOptions): Log {
   const { level, file } = options;
-  const destination = pino.destination({ dest: file ?? 2, sync: true, mkdir: true });
+  const base = { pid: process.pid };
+  if (file === undefined && isatty(STDERR)) {
+    const text = pinoPretty({
+      destination: STDERR,
+      sync: true,
+      ignore: 'pid',
+      translateTime: 'SYS:HH:MM:ss.l',
+    });
+    return { logger: pino({ level, base }, text), reopen: () => undefined };
+  }
+  const destination = pino.destination({ dest: file ?? STDERR, sync: true, mkdir: true });
   return {
-    logger: pino({ level, base: { pid: process.pid } }, destination),
+    logger: pino({ level, base }, destination),
     reopen: () => (file === undefined ? undefined : destination.reopen()),
   };
 }
