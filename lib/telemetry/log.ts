@@ -29,6 +29,7 @@ export function openLog(options: LogOptions): Log {
       destination: STDERR,
       sync: true,
       ignore: 'pid',
+      singleLine: true,
       translateTime: 'SYS:HH:MM:ss.l',
     });
     return { logger: pino({ level, base }, text), reopen: () => undefined };
