@@ -55,11 +55,14 @@ export type SatelliteMessage =
   | { readonly kind: 'heartbeat'; readonly number: number }
   | {
       readonly kind: 'acknowledgement';
+      /** Of a withdraw or recall; 0: of a welcome that did not resume, nothing of the earlier session is used now. */
       readonly sequence: Sequence;
-      /** Directories of the message that are dropped whole and need not be told of again. */
+      /** Directories of the message that the satellite asks to be recalled, as it knows nothing at or below them. */
       readonly released: readonly InodeNumber[];
     }
+  /** Asks for a recall of these directories. */
   | { readonly kind: 'release'; readonly directories: readonly InodeNumber[] }
+  /** Nothing is used any more. */
   | { readonly kind: 'goodbye' };
 
 export type OriginMessage<Inode> =
@@ -94,7 +97,10 @@ export type OriginMessage<Inode> =
   | {
       readonly kind: 'recall';
       readonly sequence: Sequence;
-      /** Empty: all of the session. */
+      /**
+       * What is known of the directory (`subtree`: and below it) is dropped, whatever lease covered it; acknowledged
+       * like a withdraw. Empty: all of the session.
+       */
       readonly leases: readonly LeaseReference[];
     };
 
