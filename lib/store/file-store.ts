@@ -10,6 +10,7 @@ import { Readable } from 'node:stream';
 import { type Clock } from '../base/clock.ts';
 import { STORE_DEADLINE_MS } from '../base/limits.ts';
 import { type Prng } from '../base/prng.ts';
+import { streamSource } from './body-source.ts';
 import { checkRange, rangeWithin } from './byte-range.ts';
 import { signalsOf, withinDeadline } from './call-deadline.ts';
 import { fileErrorOf } from './file-errors.ts';
@@ -218,7 +219,7 @@ export class FileStore implements ObjectStore {
       const entityTag = entityTagOf(await file.stat({ bigint: true }));
       expectTag(request.key, { expected: head.entityTag, entityTag });
     };
-    const body = new GuardedBody(source, {
+    const body = new GuardedBody(streamSource(source), {
       what,
       bytes: range.length,
       stallMs: options?.deadlineMs ?? STORE_DEADLINE_MS,

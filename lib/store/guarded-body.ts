@@ -7,6 +7,7 @@
  */
 import { Readable } from 'node:stream';
 import { type Clock } from '../base/clock.ts';
+import { type BodySource } from './body-source.ts';
 import { abortReason } from './call-deadline.ts';
 import { StoreError } from './object-store.ts';
 
@@ -19,6 +20,8 @@ export interface BodyGuard {
   readonly stallMs: number;
   readonly clock: Clock;
   readonly signals: readonly AbortSignal[];
+  /** The reader is done with a piece when its `data` listener returns. */
+  readonly transient?: boolean | undefined;
   /** Turns whatever the source failed with into a `StoreError`. */
   readonly toStoreError: (error: unknown) => StoreError;
   /** A last look before the end, such as "is the file still the same?"; a rejection destroys the body. */
@@ -26,7 +29,7 @@ export interface BodyGuard {
 }
 
 export class GuardedBody extends Readable {
-  readonly #source: Readable;
+  readonly #source: BodySource;
   readonly #guard: BodyGuard;
   #receivedBytes = 0;
   #sourceEnded = false;
@@ -38,26 +41,21 @@ export class GuardedBody extends Readable {
     if (fired) this.destroy(abortReason(fired));
   };
 
-  constructor(source: Readable, guard: BodyGuard) {
+  constructor(source: BodySource, guard: BodyGuard) {
     super({ highWaterMark: BUFFERED_BYTES_MAX });
     this.#source = source;
     this.#guard = guard;
     this.#lastByteMs = guard.clock.nowMs();
-    source.on('data', (chunk: Buffer) => this.#receive(chunk));
-    source.on('end', () => this.#end());
-    source.on('error', (error: unknown) => this.destroy(guard.toStoreError(error)));
-    source.on('close', () => this.#closed());
-    source.pause();
     // Nobody may have taken it yet when it breaks; whoever reads it later still gets the error.
     this.on('error', () => {});
     for (const signal of guard.signals) signal.addEventListener('abort', this.#onAbort, { once: true });
     this.#stopWatch = guard.clock.every(Math.max(1, Math.ceil(guard.stallMs / 4)), () => this.#watch());
+    source.start({
+      take: (piece) => this.#take(piece),
+      end: () => this.#end(),
+      fail: (error) => this.#fail(error),
+    });
     this.#onAbort();
-  }
-
-  /** Whatever has come was passed on. */
-  get keepsNothing(): boolean {
-    return this.readableLength === 0 && this.#source.readableLength === 0;
   }
 
   override _read(): void {
@@ -75,16 +73,17 @@ export class GuardedBody extends Readable {
     callback(error);
   }
 
-  #receive(chunk: Buffer): void {
-    this.#receivedBytes += chunk.length;
-    const { bytes, what } = this.#guard;
+  #take(piece: Buffer): boolean {
+    this.#receivedBytes += piece.length;
+    const { bytes, what, transient } = this.#guard;
     if (this.#receivedBytes > bytes) {
       this.destroy(new StoreError('corrupt', `${what}: the store sent more than ${bytes} bytes`));
-      return;
+      return true;
     }
     this.#lastByteMs = this.#guard.clock.nowMs();
-    this.#waiting = this.push(chunk);
+    this.#waiting = this.push(piece);
     if (!this.#waiting) this.#source.pause();
+    return transient === true && this.readableLength === 0;
   }
 
   #end(): void {
@@ -104,15 +103,10 @@ export class GuardedBody extends Readable {
     }
   }
 
-  #closed(): void {
-    if (this.#sourceEnded || this.destroyed) return;
-    const { bytes, what } = this.#guard;
-    this.destroy(
-      new StoreError(
-        'unavailable',
-        `${what}: the connection broke after ${this.#receivedBytes} of ${bytes} bytes`,
-      ),
-    );
+  #fail(error: unknown): void {
+    const { bytes, what, toStoreError } = this.#guard;
+    const broken = `${what}: the connection broke after ${this.#receivedBytes} of ${bytes} bytes`;
+    this.destroy(error === undefined ? new StoreError('unavailable', broken) : toStoreError(error));
   }
 
   #watch(): void {

@@ -3,24 +3,24 @@
  * and none of the SDK's own retries (`s3-retry.ts` knows our deadlines).
  */
 import { readFileSync } from 'node:fs';
+import { Agent as HttpAgent } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
 import { rootCertificates } from 'node:tls';
 import { S3Client } from '@aws-sdk/client-s3';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { describeError, UsageError } from '../base/errors.ts';
-import { receivingAgents } from './receive-buffer.ts';
+import { CONNECT_MS } from './http-pool.ts';
 import { type S3Location } from './s3-url.ts';
 
-const CONNECT_MS = 5000;
 /** Servers that are no AWS ignore the region, but a signature needs one. */
 const REGION_OF_OTHERS = 'us-east-1';
 
 const silent = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
 
-export function createS3Client(location: S3Location): S3Client {
+/** @param ca of `trustedCertificates` */
+export function createS3Client(location: S3Location, ca: readonly string[] | undefined): S3Client {
   const region = location.region ?? (location.endpoint === undefined ? undefined : REGION_OF_OTHERS);
   const agent = { keepAlive: true, maxSockets: location.connections, maxFreeSockets: location.connections };
-  const ca =
-    location.caFile === undefined ? undefined : [...rootCertificates, readCertificates(location.caFile)];
   const client = new S3Client({
     ...(region === undefined ? {} : { region }),
     ...(location.endpoint === undefined ? { followRegionRedirects: true } : { endpoint: location.endpoint }),
@@ -31,7 +31,8 @@ export function createS3Client(location: S3Location): S3Client {
     logger: silent,
     requestHandler: new NodeHttpHandler({
       connectionTimeout: CONNECT_MS,
-      ...receivingAgents({ ...agent, ...(ca === undefined ? {} : { ca }) }),
+      httpAgent: new HttpAgent(agent),
+      httpsAgent: new HttpsAgent({ ...agent, ...(ca === undefined ? {} : { ca: [...ca] }) }),
       logger: silent,
     }),
   });
@@ -44,6 +45,11 @@ export function createS3Client(location: S3Location): S3Client {
   });
   client.middlewareStack.remove('loggerMiddleware');
   return client;
+}
+
+/** The system's and the location's own; undefined: only the system's, as Node has them. */
+export function trustedCertificates({ caFile }: S3Location): readonly string[] | undefined {
+  return caFile === undefined ? undefined : [...rootCertificates, readCertificates(caFile)];
 }
 
 function readCertificates(path: string): string {

@@ -17,6 +17,7 @@ import {
 import { type Clock } from '../base/clock.ts';
 import { STORE_DEADLINE_MS } from '../base/limits.ts';
 import { type Prng } from '../base/prng.ts';
+import { type BodySource, streamSource } from './body-source.ts';
 import { checkRange } from './byte-range.ts';
 import { signalsOf, withinDeadline } from './call-deadline.ts';
 import { GuardedBody } from './guarded-body.ts';
@@ -37,8 +38,7 @@ import {
   type Written,
 } from './object-store.ts';
 import { S3Copier } from './s3-copier.ts';
-import { createS3Client } from './s3-client.ts';
-import { ReceiveBuffer } from './receive-buffer.ts';
+import { createS3Client, trustedCertificates } from './s3-client.ts';
 import { S3DirectRead } from './s3-direct-read.ts';
 import { s3FailureOf } from './s3-errors.ts';
 import { listPageOf } from './s3-listing.ts';
@@ -93,8 +93,15 @@ export class S3Store implements ObjectStore {
     this.#md5Tags = location.md5Tags;
     this.#clock = options.clock;
     this.#prng = options.prng;
-    this.#client = createS3Client(location);
-    this.#direct = new S3DirectRead(this.#client, options.clock);
+    const ca = trustedCertificates(location);
+    this.#client = createS3Client(location, ca);
+    this.#direct = new S3DirectRead({
+      client: this.#client,
+      clock: options.clock,
+      connectionsMax: location.connections,
+      ca,
+      md5Tags: location.md5Tags,
+    });
     const parts = { client: this.#client, bucket: this.#bucket, call: this.#call.bind(this) };
     this.#uploads = new S3Uploads(parts);
     this.#copier = new S3Copier({
@@ -109,18 +116,16 @@ export class S3Store implements ObjectStore {
     const version = versionId === undefined ? {} : { versionId };
     return this.#call({ what: `head ${key}`, options }, async (attempt) => {
       const full = s3Key(this.#prefix, key);
-      const { signal } = attempt;
-      const answer = this.#direct.canServe(attempt)
-        ? await this.#direct.read(full, { ...version, method: 'HEAD', signal })
-        : await this.#client.send(
-            new HeadObjectCommand({
-              Bucket: this.#bucket,
-              Key: full,
-              ...(versionId === undefined ? {} : { VersionId: versionId }),
-            }),
-            { abortSignal: signal },
-          );
-      if ('Body' in answer) answer.Body.resume();
+      const answer: S3Head =
+        (await this.#direct.head(full, version, attempt)) ??
+        (await this.#client.send(
+          new HeadObjectCommand({
+            Bucket: this.#bucket,
+            Key: full,
+            ...(versionId === undefined ? {} : { VersionId: versionId }),
+          }),
+          { abortSignal: attempt.signal },
+        ));
       const head = headOf(key, answer);
       expectVersion({ key, ...version }, head);
       return head;
@@ -133,21 +138,20 @@ export class S3Store implements ObjectStore {
     return this.#call({ what, options }, async (attempt) => {
       checkRange(request);
       const full = s3Key(this.#prefix, key);
-      const { signal } = attempt;
-      const answer =
-        this.#direct.canServeGet(attempt, request) && (range !== undefined || this.#md5Tags)
-          ? await this.#direct.read(full, { ...request, method: 'GET', signal })
-          : await this.#client.send(
-              new GetObjectCommand({
-                Bucket: this.#bucket,
-                Key: full,
-                ...(range ? { Range: `bytes=${range.offset}-${range.offset + range.length - 1}` } : {}),
-                ...(ifMatch === undefined ? {} : { IfMatch: `"${ifMatch}"` }),
-                ...(versionId === undefined ? {} : { VersionId: versionId }),
-              }),
-              { abortSignal: signal },
-            );
-      return this.#guarded(request, { answer, options, what });
+      const direct = await this.#direct.get(full, request, attempt);
+      if (direct) return this.#guarded(request, { answer: direct, source: direct.Body, options, what });
+      const answer = await this.#client.send(
+        new GetObjectCommand({
+          Bucket: this.#bucket,
+          Key: full,
+          ...(range ? { Range: `bytes=${range.offset}-${range.offset + range.length - 1}` } : {}),
+          ...(ifMatch === undefined ? {} : { IfMatch: `"${ifMatch}"` }),
+          ...(versionId === undefined ? {} : { VersionId: versionId }),
+        }),
+        { abortSignal: attempt.signal },
+      );
+      const source = streamSource(answer.Body as Readable);
+      return this.#guarded(request, { answer, source, options, what });
     });
   }
 
@@ -246,6 +250,7 @@ export class S3Store implements ObjectStore {
 
   async close(): Promise<void> {
     this.#closing.abort(new StoreError('unavailable', 'the store is closed'));
+    this.#direct.close();
     this.#client.destroy();
   }
 
@@ -263,13 +268,13 @@ export class S3Store implements ObjectStore {
   #guarded(
     request: GetRequest,
     got: {
-      readonly answer: S3Head & { readonly Body?: unknown; readonly ContentRange?: string | undefined };
+      readonly answer: S3Head & { readonly ContentRange?: string | undefined };
+      readonly source: BodySource;
       readonly options: CallOptions | undefined;
       readonly what: string;
     },
   ): GetResult {
-    const { answer, options, what } = got;
-    const source = answer.Body as Readable;
+    const { answer, source, options, what } = got;
     try {
       const { length, sizeBytes } = answeredRange(request, answer);
       const { contentMd5, ...told } = headOf(request.key, answer, sizeBytes);
@@ -281,12 +286,11 @@ export class S3Store implements ObjectStore {
         stallMs: options?.deadlineMs ?? STORE_DEADLINE_MS,
         clock: this.#clock,
         signals: signalsOf({ options, closing: this.#closing.signal }),
+        transient: request.transient,
         toStoreError: (error) => s3FailureOf(error, { what, wallMs: this.#clock.wallMs() }).error,
       });
-      if (request.transient) ReceiveBuffer.of(source)?.share(body, () => body.keepsNothing);
       return { head, bodyBytes: length, body };
     } catch (error) {
-      source.on('error', () => {});
       source.destroy();
       throw error;
     }
