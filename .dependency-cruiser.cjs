@@ -17,7 +17,7 @@ const order = [
 ];
 
 const contracts = {
-  'lib/fuse': ['operations', 'errno'],
+  'lib/fuse': ['operations', 'write-operations', 'errno'],
   'lib/namespace': ['namespace'],
   // Both machines are pure: the origin drives the one, the satellite's namespace the other.
   'lib/lease': ['lease', 'lease-table', 'lease-client'],

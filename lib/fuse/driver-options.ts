@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { FileSystemOperations } from './operations.ts';
+import type { LockOperations, WriteOperations } from './write-operations.ts';
 
 export interface DriverOptions {
   readonly mountpoint: string;
@@ -12,6 +13,10 @@ export interface DriverOptions {
   /** Let users other than the one who mounts in; modes are checked by the kernel either way. */
   readonly allowOther: boolean;
   readonly operations: FileSystemOperations;
+  /** Absent: every change is answered by `operations.refuseChange`. */
+  readonly writes?: WriteOperations;
+  /** Absent: the kernel keeps the locks. The portable driver always leaves them to it. */
+  readonly locks?: LockOperations;
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly clock: Clock;
