@@ -1,0 +1,112 @@
+/**
+ * Who holds which leases: by session and by directory.
+ *
+ * A session holds a directory if it has a lease on it, or a subtree lease on one above it with no excluded directory
+ * from this one up to below that lease. Leases know where they lie, and moves keep that right.
+ */
+import type { InodeNumber } from '../base/brand.ts';
+import { type Ancestors, rebase } from './ancestors.ts';
+import type { LeaseReference } from './lease.ts';
+
+interface HeldLease {
+  subtree: boolean;
+  readonly sinceMs: number;
+  ancestors: Ancestors;
+}
+
+/** What one session holds. */
+export class Holdings {
+  readonly leases = new Map<InodeNumber, HeldLease>();
+  /** Not covered, with all below, by a subtree lease from above. */
+  readonly excluded = new Set<InodeNumber>();
+  /** How many of the leases are subtree leases. */
+  subtrees = 0;
+
+  get size(): number {
+    return this.leases.size + this.excluded.size;
+  }
+
+  /** The nearest lease that covers a directory. */
+  covering(ancestors: Ancestors): LeaseReference | undefined {
+    for (const [at, directory] of ancestors.entries()) {
+      const lease = this.leases.get(directory);
+      if (lease !== undefined && (lease.subtree || at === 0)) return { directory, subtree: lease.subtree };
+      if (this.excluded.has(directory)) return undefined;
+    }
+    return undefined;
+  }
+}
+
+export class LeaseBook<Holder extends { readonly holdings: Holdings }> {
+  readonly #byDirectory = new Map<InodeNumber, Set<Holder>>();
+
+  /** False: nobody can hold the directory. The short way of changes that concern nobody. */
+  isHeld(ancestors: Ancestors): boolean {
+    return ancestors.some((directory) => this.#byDirectory.has(directory));
+  }
+
+  holders(ancestors: Ancestors): Set<Holder> {
+    const found = new Set<Holder>();
+    for (const [at, directory] of ancestors.entries()) {
+      const holders = this.#byDirectory.get(directory);
+      if (holders === undefined) continue;
+      const upToHere = ancestors.slice(0, at + 1);
+      for (const holder of holders) if (holder.holdings.covering(upToHere) !== undefined) found.add(holder);
+    }
+    return found;
+  }
+
+  /** Leases at and below a directory. */
+  below(directory: InodeNumber): [Holder, InodeNumber][] {
+    const found: [Holder, InodeNumber][] = [];
+    for (const [held, holders] of this.#byDirectory) {
+      for (const holder of holders) {
+        if (holder.holdings.leases.get(held)?.ancestors.includes(directory)) found.push([holder, held]);
+      }
+    }
+    return found;
+  }
+
+  /** A subtree lease takes in the holder's leases at and below its directory. */
+  add(
+    holder: Holder,
+    lease: LeaseReference,
+    options: { readonly ancestors: Ancestors; readonly nowMs: number },
+  ): void {
+    const { leases } = holder.holdings;
+    const { directory, subtree } = lease;
+    if (subtree) {
+      for (const [held, { ancestors }] of leases) if (ancestors.includes(directory)) this.drop(holder, held);
+    }
+    this.drop(holder, directory);
+    if (subtree) holder.holdings.subtrees += 1;
+    leases.set(directory, { subtree, sinceMs: options.nowMs, ancestors: options.ancestors });
+    const holders = this.#byDirectory.get(directory);
+    if (holders === undefined) this.#byDirectory.set(directory, new Set([holder]));
+    else holders.add(holder);
+  }
+
+  drop(holder: Holder, directory: InodeNumber): void {
+    const lease = holder.holdings.leases.get(directory);
+    if (lease === undefined) return;
+    if (lease.subtree) holder.holdings.subtrees -= 1;
+    holder.holdings.leases.delete(directory);
+    const holders = this.#byDirectory.get(directory);
+    if (holders?.delete(holder) && holders.size === 0) this.#byDirectory.delete(directory);
+  }
+
+  dropAll(holder: Holder): void {
+    for (const directory of [...holder.holdings.leases.keys()]) this.drop(holder, directory);
+    holder.holdings.excluded.clear();
+  }
+
+  /** A directory has got another place. */
+  rebase(moved: Ancestors): void {
+    for (const [held, holders] of this.#byDirectory) {
+      for (const holder of holders) {
+        const lease = holder.holdings.leases.get(held);
+        if (lease !== undefined) lease.ancestors = rebase(lease.ancestors, moved);
+      }
+    }
+  }
+}
