@@ -20,7 +20,7 @@ const contracts = {
   'lib/fuse': ['operations', 'write-operations', 'errno'],
   'lib/namespace': ['namespace'],
   // Both machines are pure: the origin drives the one, the satellite's namespace the other.
-  'lib/lease': ['lease', 'lease-table', 'lease-client'],
+  'lib/lease': ['lease', 'lease-table', 'lease-table-events', 'lease-client'],
   'lib/prefetch': ['access-observer'],
   'lib/policy': ['policy'],
   cache: ['block-cache'],

@@ -5,6 +5,7 @@
  * from this one up to below that lease. Leases know where they lie, and moves keep that right.
  */
 import type { InodeNumber } from '../base/brand.ts';
+import { invariant } from '../base/errors.ts';
 import { type Ancestors, rebase } from './ancestors.ts';
 import type { LeaseReference } from './lease.ts';
 
@@ -65,6 +66,31 @@ export class LeaseBook<Holder extends { readonly holdings: Holdings }> {
       }
     }
     return found;
+  }
+
+  /**
+   * Sees to it that a directory is covered: whole from `quiet` down if something above it (or it) is quiet, else alone.
+   *
+   * @param options.sizeMax of the holder's leases and exclusions; undefined is returned where it stands in the way
+   */
+  cover(
+    holder: Holder,
+    ancestors: Ancestors,
+    options: { readonly quiet: InodeNumber | undefined; readonly sizeMax: number; readonly nowMs: number },
+  ): LeaseReference | undefined {
+    const { quiet, sizeMax, nowMs } = options;
+    const { holdings } = holder;
+    const covering = holdings.covering(ancestors);
+    if (covering !== undefined && (covering.subtree || quiet === undefined)) return covering;
+    const directory = quiet ?? ancestors[0];
+    invariant(directory !== undefined, 'a directory is the first of its ancestors');
+    const lease = { directory, subtree: quiet !== undefined };
+    if (holdings.size >= sizeMax && !holdings.leases.has(directory)) return covering;
+    const at = ancestors.indexOf(directory);
+    // The holder knows nothing there, so it may be covered again.
+    if (lease.subtree) for (const below of ancestors.slice(0, at)) holdings.excluded.delete(below);
+    this.add(holder, lease, { ancestors: ancestors.slice(at), nowMs });
+    return lease;
   }
 
   /** A subtree lease takes in the holder's leases at and below its directory. */

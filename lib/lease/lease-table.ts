@@ -14,144 +14,26 @@
 import type { Epoch, InodeNumber, SessionId } from '../base/brand.ts';
 import { invariant } from '../base/errors.ts';
 import type { Ancestors } from './ancestors.ts';
-import { type ChangedLeasedName, type ChangeId, ChangeQueue, type OrderedChange } from './change-queue.ts';
 import { LeaseBook } from './lease-book.ts';
+import { LeaseChanges } from './lease-changes.ts';
 import { type Debt, LeaseSession, type RememberedSession, type StreamId } from './lease-session.ts';
 import type {
-  Grant,
-  LeasedName,
-  LeaseReference,
-  LeaseTiming,
-  NameUpdate,
-  OriginMessage,
-  SatelliteMessage,
-  Sequence,
-} from './lease.ts';
+  CloseReason,
+  EventOf,
+  LeaseEffect,
+  LeaseEvent,
+  LeaseTableLimits,
+  LeaseTableOptions,
+  LeaseView,
+  SessionView,
+} from './lease-table-events.ts';
+import type { ChangeId } from './change-queue.ts';
+import type { Grant, LeaseReference, LeaseTiming, OriginMessage, SatelliteMessage } from './lease.ts';
+import { LeaseStream, UNASKED_PER_S } from './lease-stream.ts';
 import { RecentChanges } from './recent-changes.ts';
-
-export type { Ancestors, ChangedLeasedName, ChangeId, RememberedSession, StreamId };
-
-export type LeaseEvent<Inode> =
-  /** The origin starts: sessions of its last life, whose leases may still be in use. Once, before all others. */
-  | { readonly kind: 'started'; readonly awaited: readonly RememberedSession[] }
-  | {
-      readonly kind: 'stream-opened';
-      readonly stream: StreamId;
-      readonly tenant: string;
-      readonly address: string;
-    }
-  | {
-      readonly kind: 'message';
-      readonly stream: StreamId;
-      readonly message: SatelliteMessage;
-      /** For a hello: the identity of the session if it begins one, and the places of directories to be reclaimed. */
-      readonly hello?: {
-        readonly session: SessionId;
-        /** By directory; one that is missing is gone. */
-        readonly places: ReadonlyMap<InodeNumber, Ancestors>;
-      };
-    }
-  /** By the other side or by the network; also after `close-stream`, where it changes nothing. */
-  | { readonly kind: 'stream-broken'; readonly stream: StreamId }
-  /** A satellite asks about names of a directory. Answered at once by one `granted`. */
-  | { readonly kind: 'grant-wanted'; readonly session: SessionId; readonly ancestors: Ancestors }
-  | {
-      readonly kind: 'change-wanted';
-      readonly change: ChangeId;
-      readonly names: readonly ChangedLeasedName[];
-      /** Directories that get another place, with their place now. */
-      readonly moved: readonly Ancestors[];
-      /** Knows of the change and is not asked. */
-      readonly by: SessionId | undefined;
-    }
-  /** Done, failed or given up, in any state: what the names are now, and where the moved directories are now. */
-  | {
-      readonly kind: 'change-finished';
-      readonly change: ChangeId;
-      readonly updates: readonly NameUpdate<Inode>[];
-      readonly moved: readonly Ancestors[];
-    }
-  | { readonly kind: 'time-passed' };
-
-/** Why a stream is ended; the first four are the satellite's fault. */
-export type CloseReason =
-  | 'protocol'
-  | 'another-session'
-  | 'flood'
-  | 'hello-late'
-  | 'too-many-sessions'
-  | 'superseded'
-  | 'expired'
-  | 'goodbye';
-
-/** What the driver counts. */
-export type LeaseOccurrence = 'resumed' | 'reclaimed' | 'expired' | 'refused' | 'leases-limit' | 'recalled';
-
-export type LeaseEffect<Inode> =
-  | { readonly kind: 'send'; readonly stream: StreamId; readonly message: OriginMessage<Inode> }
-  | {
-      readonly kind: 'close-stream';
-      readonly stream: StreamId;
-      readonly reason: CloseReason;
-      readonly text: string;
-    }
-  /** Undefined: the answer is to be used once. */
-  | { readonly kind: 'granted'; readonly grant: Grant | undefined }
-  | { readonly kind: 'change-may-perform'; readonly change: ChangeId }
-  /** Nothing waits for it any more. */
-  | { readonly kind: 'change-ended'; readonly change: ChangeId }
-  /** Durable before any later effect is carried out. */
-  | { readonly kind: 'remember-session'; readonly session: RememberedSession }
-  | { readonly kind: 'forget-session'; readonly session: SessionId }
-  | { readonly kind: 'acknowledged'; readonly afterMs: number }
-  | { readonly kind: 'occurred'; readonly what: LeaseOccurrence }
-  /** A `time-passed` is wanted then, also if an earlier one is wanted before. */
-  | { readonly kind: 'wake-at'; readonly ms: number };
-
-export interface LeaseTableOptions {
-  readonly epoch: Epoch;
-  readonly timing: LeaseTiming;
-  /** How long nothing may have changed below a directory that is granted whole. */
-  readonly quietMs: number;
-  readonly limits?: Partial<LeaseTableLimits>;
-}
-
-export interface LeaseTableLimits {
-  readonly sessions: number;
-  /** Of one session: leases and directories excluded from them. Beyond it answers are used once. */
-  readonly leasesPerSession: number;
-  /** Directories a session may have excluded from its subtrees; beyond it all its leases are recalled. */
-  readonly excludedPerSession: number;
-  /** Directories remembered with the time of their last change. */
-  readonly recentDirectories: number;
-}
-
-/** For people. */
-export interface SessionView {
-  readonly session: SessionId;
-  readonly tenant: string;
-  readonly host: string;
-  readonly address: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly connected: boolean;
-  readonly openedMs: number;
-  readonly expiresMs: number;
-  readonly leases: number;
-  readonly acknowledgementsOwed: number;
-  readonly sequence: Sequence;
-}
-
-export interface LeaseView extends LeaseReference {
-  readonly session: SessionId;
-  readonly host: string;
-  readonly sinceMs: number;
-}
 
 /** A stream that has not said hello by then is ended. */
 const HELLO_DEADLINE_MS = 10_000;
-/** Messages of one stream that nobody asked for, a second and at once. */
-const UNASKED_PER_S = 200;
-const UNASKED_AT_ONCE = 2_000;
 const LIMITS_DEFAULT: LeaseTableLimits = {
   sessions: 20_000,
   leasesPerSession: 100_000,
@@ -159,48 +41,22 @@ const LIMITS_DEFAULT: LeaseTableLimits = {
   recentDirectories: 100_000,
 };
 
-interface Stream {
-  readonly id: StreamId;
-  readonly tenant: string;
-  readonly address: string;
-  readonly openedMs: number;
-  session: LeaseSession | undefined;
-  /** Unasked messages that it may still send now. */
-  allowance: number;
-  allowanceMs: number;
-}
-
-/** `waiting`: for earlier changes, or for the end of grace. */
-interface Change extends OrderedChange {
-  readonly by: SessionId | undefined;
-  state: 'waiting' | 'withdrawing' | 'performing';
-  /** Sessions that have not acknowledged yet. */
-  readonly awaited: Set<SessionId>;
-}
-
 type MessageOf<Kind> = Extract<SatelliteMessage, { readonly kind: Kind }>;
-type EventOf<Inode, Kind> = Extract<LeaseEvent<Inode>, { readonly kind: Kind }>;
 
 export class LeaseTable<Inode> {
   readonly #epoch: Epoch;
   readonly #timing: LeaseTiming;
   readonly #limits: LeaseTableLimits;
   readonly #sessions = new Map<SessionId, LeaseSession>();
-  readonly #streams = new Map<StreamId, Stream>();
+  readonly #streams = new Map<StreamId, LeaseStream>();
   readonly #book = new LeaseBook<LeaseSession>();
-  readonly #changes = new ChangeQueue<Change>();
-  /** Changes that have begun, by directory and name. */
-  readonly #underChange = new Map<InodeNumber, Map<string, ChangeId>>();
-  /** Those of them that move directories. */
-  readonly #moving = new Set<Change>();
+  readonly #changes: LeaseChanges<Inode>;
   readonly #recent: RecentChanges;
   /** Sessions of earlier lives, and who came in their place but has not acknowledged. Grace is while there are any. */
   readonly #awaited = new Map<
     SessionId,
     { readonly identity: RememberedSession; successor: LeaseSession | undefined }
   >();
-  /** Could begin but for grace, in their order. */
-  readonly #graceful: Change[] = [];
   #graceUntilMs = -Infinity;
   #wakeAtMs = Infinity;
   #nowMs = -Infinity;
@@ -214,6 +70,17 @@ export class LeaseTable<Inode> {
       quietMs: options.quietMs,
       directoriesMax: this.#limits.recentDirectories,
     });
+    this.#changes = new LeaseChanges<Inode>(
+      {
+        nowMs: () => this.#nowMs,
+        isGrace: () => this.#awaited.size > 0,
+        session: (id) => this.#sessions.get(id),
+        expire: (session) => this.#expire(session),
+        send: (session, message) => this.#send(session, message),
+        emit: (effect) => this.#effects.push(effect),
+      },
+      { book: this.#book, recent: this.#recent },
+    );
   }
 
   /** @returns what is to be done, in this order */
@@ -238,10 +105,10 @@ export class LeaseTable<Inode> {
         this.#effects.push({ kind: 'granted', grant: this.#grant(event) });
         break;
       case 'change-wanted':
-        this.#want(event);
+        this.#changes.want(event);
         break;
       case 'change-finished':
-        this.#finish(event);
+        this.#changes.finish(event);
         break;
       case 'time-passed':
         this.#passTime();
@@ -254,11 +121,11 @@ export class LeaseTable<Inode> {
 
   /** The change that makes a name unknown at this moment. */
   underChange(directory: InodeNumber, name: string): ChangeId | undefined {
-    return this.#underChange.get(directory)?.get(name);
+    return this.#changes.of(directory, name);
   }
 
   namesUnderChange(directory: InodeNumber): string[] {
-    return [...(this.#underChange.get(directory)?.keys() ?? [])];
+    return this.#changes.namesOf(directory);
   }
 
   /** False: a change here concerns nobody and has nothing to wait for but changes of the same name. */
@@ -319,15 +186,7 @@ export class LeaseTable<Inode> {
   #open({ stream: id, tenant, address }: EventOf<Inode, 'stream-opened'>): void {
     invariant(!this.#streams.has(id), 'a stream is opened once');
     const openedMs = this.#nowMs;
-    this.#streams.set(id, {
-      id,
-      tenant,
-      address,
-      openedMs,
-      session: undefined,
-      allowance: UNASKED_AT_ONCE,
-      allowanceMs: openedMs,
-    });
+    this.#streams.set(id, new LeaseStream({ id, tenant, address, openedMs }));
     this.#wakeBy(openedMs + HELLO_DEADLINE_MS);
   }
 
@@ -345,7 +204,7 @@ export class LeaseTable<Inode> {
     if (session.expiresMs <= this.#nowMs) return this.#expire(session);
     switch (message.kind) {
       case 'heartbeat':
-        if (this.#spendAllowance(stream)) this.#answerHeartbeat(session, message.number);
+        if (this.#spendAllowance(stream)) this.#answer(session, message);
         break;
       case 'acknowledgement':
         this.#acknowledge(stream, session, message);
@@ -362,7 +221,7 @@ export class LeaseTable<Inode> {
   }
 
   #greet(
-    stream: Stream,
+    stream: LeaseStream,
     { host, labels, earlier }: MessageOf<'hello'>,
     hello: NonNullable<EventOf<Inode, 'message'>['hello']>,
   ): void {
@@ -398,7 +257,7 @@ export class LeaseTable<Inode> {
       awaited === undefined || earlier === undefined
         ? []
         : this.#reclaim(session, earlier.reclaim, hello.places);
-    this.#welcome(stream, session, { resumed: false, reclaimed });
+    this.#welcome(session, { resumed: false, reclaimed });
   }
 
   /**
@@ -413,12 +272,12 @@ export class LeaseTable<Inode> {
     last.successor = session;
   }
 
-  #resume(stream: Stream, session: LeaseSession): void {
+  #resume(stream: LeaseStream, session: LeaseSession): void {
     session.stream = stream.id;
     session.address = stream.address;
     stream.session = session;
     this.#effects.push({ kind: 'occurred', what: 'resumed' });
-    this.#welcome(stream, session, { resumed: true, reclaimed: [] });
+    this.#welcome(session, { resumed: true, reclaimed: [] });
   }
 
   /** Nothing has changed since an earlier life granted these. */
@@ -439,30 +298,21 @@ export class LeaseTable<Inode> {
   }
 
   #welcome(
-    stream: Stream,
     session: LeaseSession,
     how: { readonly resumed: boolean; readonly reclaimed: readonly LeaseReference[] },
   ): void {
     const termMs = session.renew(this.#timing, this.#nowMs);
     this.#wakeBy(session.expiresMs);
-    const { heartbeatMs } = this.#timing;
-    const message = {
-      kind: 'welcome',
-      session: session.id,
-      epoch: this.#epoch,
-      termMs,
-      heartbeatMs,
-      ...how,
-    } as const;
-    this.#effects.push({ kind: 'send', stream: stream.id, message });
+    const facts = { session: session.id, epoch: this.#epoch, termMs, heartbeatMs: this.#timing.heartbeatMs };
+    this.#send(session, { kind: 'welcome', ...facts, ...how });
   }
 
-  #answerHeartbeat(session: LeaseSession, number: number): void {
+  #answer(session: LeaseSession, { number }: MessageOf<'heartbeat'>): void {
     const termMs = session.renew(this.#timing, this.#nowMs);
     this.#send(session, { kind: 'heartbeat-answer', number, termMs });
   }
 
-  #acknowledge(stream: Stream, session: LeaseSession, message: MessageOf<'acknowledgement'>): void {
+  #acknowledge(stream: LeaseStream, session: LeaseSession, message: MessageOf<'acknowledgement'>): void {
     const { sequence, released } = message;
     if (sequence === 0) {
       if (this.#spendAllowance(stream)) this.#confirm(session);
@@ -501,7 +351,7 @@ export class LeaseTable<Inode> {
     if (excluded.size > this.#limits.excludedPerSession && !session.isRecalledWhole) {
       this.#sendRecall(session, 'all');
     }
-    if (change !== undefined) this.#settle(change, session.id);
+    if (change !== undefined) this.#changes.settle(change, session.id);
   }
 
   /** Takes directories back that the satellite has asked not to be told of. */
@@ -557,7 +407,7 @@ export class LeaseTable<Inode> {
     const predecessor = id && (this.#sessions.get(id) ?? this.#awaited.get(id));
     if (predecessor && predecessor.successor === session) predecessor.successor = undefined;
     for (const { change } of session.owed.values())
-      if (change !== undefined) this.#settle(change, session.id);
+      if (change !== undefined) this.#changes.settle(change, session.id);
   }
 
   #end(session: LeaseSession, reason: CloseReason, text: string): void {
@@ -567,24 +417,21 @@ export class LeaseTable<Inode> {
     this.#detach(stream);
   }
 
-  #refuse(stream: Stream, reason: CloseReason, text: string): void {
+  #refuse(stream: LeaseStream, reason: CloseReason, text: string): void {
     this.#effects.push({ kind: 'occurred', what: 'refused' });
     this.#effects.push({ kind: 'close-stream', stream: stream.id, reason, text });
     this.#detach(stream);
   }
 
-  #detach(stream: Stream | undefined): void {
+  #detach(stream: LeaseStream | undefined): void {
     if (stream === undefined) return;
     this.#streams.delete(stream.id);
     if (stream.session !== undefined) stream.session.stream = undefined;
   }
 
   /** Messages that answer nothing are bounded: a satellite that sends them without end is refused. */
-  #spendAllowance(stream: Stream): boolean {
-    const refill = ((this.#nowMs - stream.allowanceMs) / 1_000) * UNASKED_PER_S;
-    stream.allowance = Math.min(UNASKED_AT_ONCE, stream.allowance + refill) - 1;
-    stream.allowanceMs = this.#nowMs;
-    if (stream.allowance >= 0) return true;
+  #spendAllowance(stream: LeaseStream): boolean {
+    if (stream.spend(this.#nowMs)) return true;
     this.#refuse(stream, 'flood', `more than ${UNASKED_PER_S} messages a second`);
     return false;
   }
@@ -602,154 +449,19 @@ export class LeaseTable<Inode> {
     if (session === undefined || directory === undefined) return undefined;
     if (session.expiresMs <= this.#nowMs || session.successor !== undefined || session.isRecalledWhole)
       return undefined;
-    if (ancestors.some((one) => session.isLeaving(one)) || this.#isMoving(ancestors)) return undefined;
-    const lease = this.#leaseFor(session, ancestors);
-    return lease === undefined ? undefined : { sequence: session.sequence, lease };
-  }
-
-  #leaseFor(session: LeaseSession, ancestors: Ancestors): LeaseReference | undefined {
-    const { holdings } = session;
-    const covering = holdings.covering(ancestors);
-    if (covering?.subtree) return covering;
+    if (ancestors.some((one) => session.isLeaving(one)) || this.#changes.isMoving(ancestors))
+      return undefined;
     const quiet = this.#recent.topmostQuiet(ancestors, this.#nowMs);
-    if (quiet === undefined && covering !== undefined) return covering;
-    const directory = quiet ?? (ancestors[0] as InodeNumber);
-    const lease = { directory, subtree: quiet !== undefined };
-    if (!holdings.leases.has(directory) && holdings.size >= this.#limits.leasesPerSession) {
-      this.#effects.push({ kind: 'occurred', what: 'leases-limit' });
-      return covering;
-    }
-    const at = ancestors.indexOf(directory);
-    if (lease.subtree) for (const below of ancestors.slice(0, at)) holdings.excluded.delete(below);
-    this.#book.add(session, lease, { ancestors: ancestors.slice(at), nowMs: this.#nowMs });
-    return lease;
-  }
-
-  #isMoving(ancestors: Ancestors): boolean {
-    for (const { moved } of this.#moving) {
-      if (moved.some(([directory]) => ancestors.includes(directory as InodeNumber))) return true;
-    }
-    return false;
-  }
-
-  // --- Changes ---
-
-  #want({ change: id, names, moved, by }: EventOf<Inode, 'change-wanted'>): void {
-    const change: Change = { id, names, moved, by, state: 'waiting', awaited: new Set() };
-    if (this.#changes.add(change)) this.#begin(change);
-  }
-
-  #begin(change: Change): void {
-    if (this.#awaited.size > 0) {
-      this.#graceful.push(change);
-      return;
-    }
-    change.state = 'withdrawing';
-    if (change.moved.length > 0) this.#moving.add(change);
-    for (const { name, ancestors } of change.names) {
-      const names = this.#underChange.get(name.directory) ?? new Map<string, ChangeId>();
-      this.#underChange.set(name.directory, names.set(name.name, change.id));
-      this.#recent.note(ancestors, this.#nowMs);
-    }
-    for (const [session, { names, moved }] of this.#concerned(change)) {
-      if (session.id === change.by) continue;
-      if (session.expiresMs <= this.#nowMs) {
-        this.#expire(session);
-        continue;
-      }
-      const sequence = session.owe({ sentMs: this.#nowMs, change: change.id, moved, recalled: [] });
-      change.awaited.add(session.id);
-      this.#send(session, { kind: 'withdraw', sequence, names, moved });
-    }
-    this.#performIfFree(change);
-  }
-
-  /** Each holder with what it may know of the names and below the moved directories. */
-  #concerned(change: Change): Map<LeaseSession, { names: LeasedName[]; moved: InodeNumber[] }> {
-    const concerned = new Map<LeaseSession, { names: LeasedName[]; moved: InodeNumber[] }>();
-    const of = (session: LeaseSession) => {
-      const known = concerned.get(session) ?? { names: [], moved: [] };
-      concerned.set(session, known);
-      return known;
-    };
-    for (const { name, ancestors } of change.names) {
-      for (const session of this.#book.holders(ancestors)) of(session).names.push(name);
-    }
-    for (const ancestors of change.moved) {
-      const directory = ancestors[0] as InodeNumber;
-      for (const session of this.#book.holders(ancestors)) of(session).moved.push(directory);
-      // A lease below it covers nothing else, but what it covers gets another place too.
-      for (const [session, held] of this.#book.below(directory)) {
-        if (held !== directory) of(session).moved.push(held);
-      }
-    }
-    return concerned;
-  }
-
-  #settle(id: ChangeId, session: SessionId): void {
-    const change = this.#changes.get(id);
-    if (change?.awaited.delete(session)) this.#performIfFree(change);
-  }
-
-  #performIfFree(change: Change): void {
-    if (change.state !== 'withdrawing' || change.awaited.size > 0) return;
-    invariant(this.#awaited.size === 0, 'nothing changes during grace');
-    change.state = 'performing';
-    this.#effects.push({ kind: 'change-may-perform', change: change.id });
-  }
-
-  #finish({ change: id, updates, moved }: EventOf<Inode, 'change-finished'>): void {
-    const change = this.#changes.get(id);
-    invariant(change !== undefined, 'a change that finishes was wanted');
-    if (change.state === 'waiting') {
-      const at = this.#graceful.indexOf(change);
-      if (at !== -1) this.#graceful.splice(at, 1);
-    } else {
-      for (const place of moved) this.#move(place, change.by);
-      this.#tell(change, updates);
-      this.#moving.delete(change);
-      for (const { name } of change.names) {
-        const names = this.#underChange.get(name.directory);
-        if (names?.delete(name.name) && names.size === 0) this.#underChange.delete(name.directory);
-      }
-    }
-    this.#effects.push({ kind: 'change-ended', change: id });
-    for (const next of this.#changes.finish(id)) this.#begin(next);
-  }
-
-  #move(place: Ancestors, by: SessionId | undefined): void {
-    const session = by === undefined ? undefined : this.#sessions.get(by);
-    const directory = place[0] as InodeNumber;
-    if (session !== undefined && session.holdings.subtrees > 0) session.holdings.excluded.add(directory);
-    this.#book.rebase(place);
-    this.#changes.rebase(place);
-    this.#recent.note(place, this.#nowMs);
-  }
-
-  #tell(change: Change, updates: readonly NameUpdate<Inode>[]): void {
-    const told = new Map<LeaseSession, NameUpdate<Inode>[]>();
-    for (const update of updates) {
-      const { directory, name } = update.name;
-      const changed = change.names.find((one) => one.name.directory === directory && one.name.name === name);
-      invariant(changed !== undefined, 'an update tells of a name of its change');
-      this.#recent.note(changed.ancestors, this.#nowMs);
-      for (const session of this.#book.holders(changed.ancestors)) {
-        const known = told.get(session);
-        if (known === undefined) told.set(session, [update]);
-        else known.push(update);
-      }
-    }
-    for (const [session, names] of told) {
-      session.sequence += 1;
-      this.#send(session, { kind: 'update', sequence: session.sequence, names });
-    }
+    const sizeMax = this.#limits.leasesPerSession;
+    const lease = this.#book.cover(session, ancestors, { quiet, sizeMax, nowMs: this.#nowMs });
+    if (lease === undefined) this.#effects.push({ kind: 'occurred', what: 'leases-limit' });
+    return lease === undefined ? undefined : { sequence: session.sequence, lease };
   }
 
   // --- Time ---
 
   #endGraceIfOver(): void {
-    if (this.#awaited.size > 0) return;
-    for (const change of this.#graceful.splice(0)) this.#begin(change);
+    if (this.#awaited.size === 0) this.#changes.endGrace();
   }
 
   #wakeBy(ms: number): void {
