@@ -2,6 +2,7 @@
 import { type Command } from 'commander';
 import path from 'node:path';
 import { UsageError } from '../base/errors.ts';
+import { clientCredentialFiles, clientSettings } from '../config/client-settings.ts';
 import { exportNameSchema, storeUrlSchema } from '../config/names.ts';
 import { type Settings, setting } from '../config/settings.ts';
 import {
@@ -45,6 +46,7 @@ const doctorSettings = {
     placeholder: 'url',
     fallback: { value: undefined },
   }),
+  ...clientSettings,
   'keys-max': setting({
     schema: wholeNumberSchema({ min: 1, max: KEYS_MAX_MOST }),
     description: 'keys to look through for names that cannot be files',
@@ -79,6 +81,7 @@ export function doctorCommand(context: CommandContext): Command {
       const findings: Finding[] = [];
       for await (const finding of runtime.doctor({
         origin: values.origin === undefined ? undefined : formatEndpoint(values.origin),
+        credentials: clientCredentialFiles(values, workingDirectory),
         exportName: values.export,
         cacheDirectory: values.cache === undefined ? undefined : path.resolve(workingDirectory, values.cache),
         storeUrl: values.store,

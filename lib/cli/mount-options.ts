@@ -1,5 +1,6 @@
 /** From words and settings to the options of a satellite; `perigee mount` and `mount.perigee` share it. */
 import path from 'node:path';
+import { clientCredentialFiles } from '../config/client-settings.ts';
 import { checkMountSettings, type mountSettings } from '../config/mount-settings.ts';
 import { checkOutside, parseSource, resolveMountpoint } from '../config/names.ts';
 import { type ValuesOf } from '../config/settings.ts';
@@ -35,6 +36,7 @@ export function mountOptionsOf(
     allowOther: values['allow-other'],
     fetchThreads: values['fetch-threads'],
     labels: values.labels,
+    credentials: clientCredentialFiles(values, workingDirectory),
     metrics: values.metrics,
     logLevel: values['log-level'],
     logFile,

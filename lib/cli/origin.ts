@@ -1,9 +1,11 @@
 /** `perigee origin`: the central service, in the foreground. */
 import { type Command } from 'commander';
 import path from 'node:path';
-import { checkOriginSettings, originSettings } from '../config/origin-settings.ts';
+import { checkOriginSettings, originSettings, serverCredentialFiles } from '../config/origin-settings.ts';
+import { checkServerCredentials } from '../rpc/server-credentials.ts';
 import { act, type CommandContext, makeCommand } from './command.ts';
 import { runForeground } from './foreground.ts';
+import { originCertifyCommand, originInitCommand } from './origin-init.ts';
 import { addConfigOption, addSettings, type Flags, resolveWithFile } from './options.ts';
 
 export function originCommand(context: CommandContext): Command {
@@ -13,14 +15,19 @@ export function originCommand(context: CommandContext): Command {
     examples: [
       'perigee origin --data /var/lib/perigee --export datasets=s3://bucket/prefix?region=eu-central-1',
       'perigee origin --data ./origin --listen 127.0.0.1:7420 --export home=file:///srv/data',
+      'perigee origin init --data /var/lib/perigee --host origin.example.net --satellite gpu-1 --admin alice',
       'perigee origin --config /etc/perigee/perigee.yaml',
     ],
   });
   addConfigOption(addSettings(command, originSettings));
+  command.enablePositionalOptions();
+  command.addCommand(originInitCommand(context)).addCommand(originCertifyCommand(context));
   return command.action(
     act(context, async (flags: Flags) => {
       const values = resolveWithFile('origin', flags, context);
       checkOriginSettings(values);
+      const credentials = serverCredentialFiles(values, workingDirectory);
+      checkServerCredentials(credentials, { host: values.listen.host, insecure: values.insecure });
       await runForeground(
         {
           start: () =>
@@ -29,6 +36,8 @@ export function originCommand(context: CommandContext): Command {
               listen: values.listen,
               exports: values.exports,
               insecure: values.insecure,
+              credentials,
+              access: values.access,
               metrics: values.metrics,
               logLevel: values['log-level'],
             }),

@@ -28,6 +28,8 @@ export function buildProgram(environment: CommandEnvironment, outcome: Outcome):
     .version(runtime.version, '--version', 'show the version')
     .helpOption('--help', 'show this text')
     .helpCommand('help [command]', 'show the text of a command')
+    // An option belongs to the command before it, also where a command has both options and subcommands.
+    .enablePositionalOptions()
     .addHelpText(
       'after',
       `

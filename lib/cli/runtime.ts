@@ -2,7 +2,10 @@
  * What the commands need from the processes they start and talk to. `lib/daemon` implements it; commands only
  * parse, call and print, so they can be tested without a mount.
  */
+import type { AccessLists, Role } from '../config/access-lists.ts';
 import type { MountControl, MountStatus } from '../control/control.ts';
+import type { ClientCredentialFiles } from '../rpc/client-credentials.ts';
+import type { ServerCredentialFiles } from '../rpc/server-credentials.ts';
 
 export type { MountControl, MountStatus };
 
@@ -18,6 +21,8 @@ export interface OriginOptions {
   readonly exports: readonly ExportOptions[];
   /** Accept calls from other hosts in plain text. */
   readonly insecure: boolean;
+  readonly credentials: ServerCredentialFiles;
+  readonly access: AccessLists;
   readonly metrics: { readonly host: string; readonly port: number } | undefined;
   readonly logLevel: LogLevel;
 }
@@ -39,6 +44,8 @@ export interface MountOptions {
   /** Threads that fetch from object stores. */
   readonly fetchThreads: number;
   readonly labels: Readonly<Record<string, string>>;
+  /** What it shows the origin. */
+  readonly credentials?: ClientCredentialFiles | undefined;
   readonly metrics: { readonly host: string; readonly port: number } | undefined;
   readonly logLevel: LogLevel;
   /** Absent: standard error in the foreground, a file beside the cache in the background. */
@@ -81,6 +88,7 @@ export interface Finding {
 
 export interface DoctorOptions {
   readonly origin: string | undefined;
+  readonly credentials?: ClientCredentialFiles | undefined;
   readonly exportName: string | undefined;
   readonly cacheDirectory: string | undefined;
   /** Directly at a store, without an origin. */
@@ -89,9 +97,26 @@ export interface DoctorOptions {
   readonly keysMax: number;
 }
 
+export interface IssueOptions {
+  /** Where the certificates are. */
+  readonly directory: string;
+  /** Make the authority as well; there must be none. */
+  readonly isFirst: boolean;
+  /** Names and addresses of the origin; none: no certificate for it. */
+  readonly hosts: readonly string[];
+  readonly clients: readonly { readonly host: string; readonly role: Role; readonly file: string }[];
+  /** Of the clients. */
+  readonly tenant: string;
+  readonly validMs: number;
+  /** Exchange what is there. */
+  readonly replace: boolean;
+}
+
 export interface Runtime {
   readonly version: string;
   origin(options: OriginOptions): Promise<Running>;
+  /** Returns the files that were made. */
+  issueCertificates(options: IssueOptions): Promise<readonly string[]>;
   /** In this process, until stopped. */
   mountForeground(options: MountOptions): Promise<Running>;
   /** In a process of its own; resolves when the mount answers, rejects with the daemon's own error. */

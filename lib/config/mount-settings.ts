@@ -7,6 +7,7 @@ import {
   MIB,
   WHOLE_ON_OPEN_BYTES_DEFAULT,
 } from '../base/limits.ts';
+import { clientSettings } from './client-settings.ts';
 import { processSettings } from './process-settings.ts';
 import { type Settings, setting, type ValuesOf } from './settings.ts';
 import {
@@ -78,6 +79,7 @@ export const mountSettings = {
     flag: 'label',
     fallback: { value: {} },
   }),
+  ...clientSettings,
   ...processSettings,
   'log-file': setting<string | undefined>({
     schema: pathSchema,

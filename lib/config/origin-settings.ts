@@ -1,5 +1,7 @@
 /** The settings of an origin. */
+import path from 'node:path';
 import { UsageError } from '../base/errors.ts';
+import { type AccessLists, accessListsSchema } from './access-lists.ts';
 import { exportsSchema } from './names.ts';
 import { processSettings } from './process-settings.ts';
 import { type Settings, setting, type ValuesOf } from './settings.ts';
@@ -25,6 +27,37 @@ export const originSettings = {
     placeholder: 'name=url',
     flag: 'export',
   }),
+  'tls-cert': setting<string | undefined>({
+    schema: pathSchema,
+    description: 'certificate of this origin (PEM); turns encryption on',
+    placeholder: 'file',
+    fallback: { value: undefined },
+  }),
+  'tls-key': setting<string | undefined>({
+    schema: pathSchema,
+    description: 'its private key (PEM)',
+    placeholder: 'file',
+    fallback: { value: undefined },
+  }),
+  'tls-ca': setting<string | undefined>({
+    schema: pathSchema,
+    description: 'the authority that clients must have a certificate from (PEM)',
+    placeholder: 'file',
+    fallback: { value: undefined },
+  }),
+  tokens: setting<string | undefined>({
+    schema: pathSchema,
+    description: 'file of the tokens that are accepted (YAML)',
+    placeholder: 'file',
+    fallback: { value: undefined },
+  }),
+  access: setting<AccessLists>({
+    schema: accessListsSchema,
+    description: 'a tenant that may use an export, and its role there (read, write, admin); may be repeated',
+    placeholder: 'export=tenant:role',
+    flag: 'allow',
+    fallback: { value: {} },
+  }),
   insecure: setting({
     schema: switchSchema,
     description: 'accept calls from other hosts in plain text',
@@ -34,12 +67,22 @@ export const originSettings = {
 } satisfies Settings;
 
 /** What single values cannot tell. */
-export function checkOriginSettings({ listen, insecure }: ValuesOf<typeof originSettings>): void {
-  const { host } = listen;
-  const loopback = host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host);
-  if (!loopback && !insecure) {
-    throw new UsageError(`--listen ${host} is reached from other hosts, and calls are not encrypted yet`, {
-      hint: 'listen on 127.0.0.1, or add --insecure inside a network that you trust',
-    });
-  }
+export function checkOriginSettings({ exports, access }: ValuesOf<typeof originSettings>): void {
+  const stranger = Object.keys(access).find((name) => !exports.some((served) => served.name === name));
+  if (stranger === undefined) return;
+  throw new UsageError(`--allow names the export ${stranger}, which is not served`, {
+    hint: `the exports are ${exports.map(({ name }) => name).join(', ')}`,
+  });
+}
+
+/** The files by absolute path. */
+export function serverCredentialFiles(values: ValuesOf<typeof originSettings>, workingDirectory: string) {
+  const absolute = (file: string | undefined): string | undefined =>
+    file === undefined ? undefined : path.resolve(workingDirectory, file);
+  return {
+    tlsCert: absolute(values['tls-cert']),
+    tlsKey: absolute(values['tls-key']),
+    tlsCa: absolute(values['tls-ca']),
+    tokens: absolute(values.tokens),
+  };
 }

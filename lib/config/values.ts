@@ -139,6 +139,11 @@ export function formatEndpoint({ host, port }: Endpoint): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
+/** Only this host is reached there, or reaches it from there. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
 /** `key=value` pairs: a map in a file, repeated in flags, separated by commas in an environment variable. */
 export const labelsSchema: z.ZodType<Readonly<Record<string, string>>> = valueSchema((given, refuse) => {
   const hint = 'write key=value, such as rack=a1';

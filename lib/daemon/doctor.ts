@@ -131,7 +131,12 @@ async function* origin(address: string, options: DoctorOptions): AsyncGenerator<
   const subject = 'origin';
   const { exportName, keysMax } = options;
   try {
-    const client = createOriginClient({ address, clock: systemClock, deadlineMs: ORIGIN_DEADLINE_MS });
+    const client = createOriginClient({
+      address,
+      credentials: options.credentials,
+      clock: systemClock,
+      deadlineMs: ORIGIN_DEADLINE_MS,
+    });
     try {
       const status = await client.getOriginStatus({});
       const names = status.exports.map(({ name }) => name);
@@ -141,7 +146,7 @@ async function* origin(address: string, options: DoctorOptions): AsyncGenerator<
         text: `${address} answers; it serves ${names.join(', ') || 'no export'}`,
       };
       if (exportName === undefined) return;
-      const storeUrl = await storeUrlOf(address, exportName);
+      const storeUrl = await storeUrlOf(address, { exportName, credentials: options.credentials });
       // This host reads the bytes itself, with credentials of its own.
       yield* store(`store of ${exportName}`, storeUrl);
       yield* unnameableKeys(client.inspectKeys({ exportName, prefix: '', keysMax }));
@@ -153,9 +158,13 @@ async function* origin(address: string, options: DoctorOptions): AsyncGenerator<
   }
 }
 
-async function storeUrlOf(address: string, exportName: string): Promise<string> {
+async function storeUrlOf(
+  address: string,
+  { exportName, credentials }: { readonly exportName: string } & Pick<DoctorOptions, 'credentials'>,
+): Promise<string> {
   const { namespace, exportInfo } = await openOriginNamespace({
     address,
+    credentials,
     exportName,
     host: os.hostname(),
     clock: systemClock,

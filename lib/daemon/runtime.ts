@@ -9,6 +9,7 @@ import { openStore } from '../store/open-store.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createMetrics } from '../telemetry/metrics.ts';
 import { startInBackground } from './background.ts';
+import { issueCertificates } from './certificates.ts';
 import { doctor } from './doctor.ts';
 import { startSatellite } from './satellite.ts';
 import { Teardown } from './teardown.ts';
@@ -20,6 +21,7 @@ export function createRuntime(): Runtime {
   return {
     version,
     origin: (options) => runOrigin(options, version),
+    issueCertificates,
     mountForeground: (options) => startSatellite({ ...options, version }),
     mountBackground: (options) => startInBackground({ ...options, version }),
     up: (options) => up(options, version),
@@ -47,6 +49,8 @@ async function runOrigin(options: OriginOptions, version: string): Promise<Runni
       exports: options.exports,
       openStore,
       insecure: options.insecure,
+      credentials: options.credentials,
+      access: options.access,
       clock: systemClock,
       logger,
       metrics,

@@ -91,6 +91,7 @@ async function assemble(
 
   const { namespace, exportInfo } = await openOriginNamespace({
     address: options.origin,
+    credentials: options.credentials,
     exportName: options.exportName,
     host: os.hostname(),
     clock,

@@ -9,6 +9,7 @@ import type { Clock } from '../base/clock.ts';
 import { LIST_PAGE_ENTRIES, NAME_BYTES_MAX, ORIGIN_DEADLINE_MS } from '../base/limits.ts';
 import type { Inode } from '../rpc/gen/origin_pb.js';
 import { PROTOCOL_VERSION } from '../rpc/protocol-version.ts';
+import type { ClientCredentialFiles } from '../rpc/client-credentials.ts';
 import { createOriginClient, type OriginClient } from '../rpc/origin-client.ts';
 import { RpcError } from '../rpc/rpc-errors.ts';
 import type { Logger } from '../telemetry/log.ts';
@@ -42,14 +43,15 @@ export interface ExportInfo {
  */
 export async function openOriginNamespace(options: {
   readonly address: string;
+  readonly credentials?: ClientCredentialFiles | undefined;
   readonly exportName: string;
   readonly host: string;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly signal?: AbortSignal;
 }): Promise<{ readonly namespace: Namespace; readonly exportInfo: ExportInfo }> {
-  const { address, exportName, host, clock, logger, signal } = options;
-  const client = createOriginClient({ address, clock, deadlineMs: ORIGIN_DEADLINE_MS });
+  const { address, credentials, exportName, host, clock, logger, signal } = options;
+  const client = createOriginClient({ address, credentials, clock, logger, deadlineMs: ORIGIN_DEADLINE_MS });
   try {
     const opened = await translated(() =>
       client.openExport(

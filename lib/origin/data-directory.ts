@@ -11,6 +11,8 @@ import path from 'node:path';
 import { OriginError } from './origin.ts';
 
 const INDEX_NAME = 'index.sqlite';
+/** mkfs leaves the one at the top of each ext4 file system, `perigee origin init` makes the other. */
+const BESIDE_INDEX = ['lost+found', 'tls'];
 
 /**
  * @returns the path of the index, which may not exist yet
@@ -22,8 +24,7 @@ export async function prepareDataDirectory(directory: string): Promise<string> {
     await fs.mkdir(directory, { recursive: true, mode: 0o700 });
     const names = await fs.readdir(directory);
     if (names.length === 0 || names.includes(INDEX_NAME)) return index;
-    // mkfs leaves this one at the top of each ext4 file system.
-    if (names.every((name) => name === 'lost+found')) return index;
+    if (names.every((name) => BESIDE_INDEX.includes(name))) return index;
   } catch (error) {
     throw new OriginError('index', `cannot use ${directory} as data directory`, {
       cause: error,

@@ -13,23 +13,25 @@ const LIST_KEYS_MAX = 1_000;
 const UNDECODABLE = 'is not valid UTF-8; what is wrong is shown as U+FFFD';
 
 export function createOriginAdminService(context: ServiceContext): RpcServiceImpl<typeof OriginAdminService> {
-  const { exports, index, metrics, version } = context;
+  const { access, exports, index, metrics, version } = context;
   const answer = createAnswer(context);
   return {
-    getOriginStatus: () =>
+    getOriginStatus: (_request, { principal }) =>
       answer('GetOriginStatus', async () => ({
         epoch: BigInt(index.epoch),
         version,
-        exports: [...exports.values()].map(({ options, indexed }) => {
-          const { inodes, directoriesListed } = index.totals(indexed.exportId);
-          return {
-            name: options.name,
-            storeUrl: options.storeUrl,
-            readOnly: true,
-            inodes: BigInt(inodes),
-            directoriesListed: BigInt(directoriesListed),
-          };
-        }),
+        exports: [...exports.values()]
+          .filter(({ options }) => access.mayRead(principal, options.name))
+          .map(({ options, indexed }) => {
+            const { inodes, directoriesListed } = index.totals(indexed.exportId);
+            return {
+              name: options.name,
+              storeUrl: options.storeUrl,
+              readOnly: true,
+              inodes: BigInt(inodes),
+              directoriesListed: BigInt(directoriesListed),
+            };
+          }),
       })),
     async *inspectKeys(request, { signal }) {
       let code = 'ok';

@@ -8,12 +8,15 @@
  */
 import type { Clock } from '../base/clock.ts';
 import { describeError } from '../base/errors.ts';
+import type { AccessLists } from '../config/access-lists.ts';
 import { OriginAdminService, OriginService } from '../rpc/gen/origin_pb.js';
 import { type ListenAddress, startRpcServer } from '../rpc/rpc-server.ts';
+import type { ServerCredentialFiles } from '../rpc/server-credentials.ts';
 import { rpcService } from '../rpc/unary-handler.ts';
 import { type ObjectStore, StoreError, type StoreErrorCode } from '../store/object-store.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { createAccess } from './access.ts';
 import { prepareDataDirectory } from './data-directory.ts';
 import { type ExportOptions, parseExports } from './export-options.ts';
 import { ExportTree } from './export-tree.ts';
@@ -21,6 +24,7 @@ import { NamespaceIndex } from './namespace-index.ts';
 import { createOriginAdminService } from './origin-admin-service.ts';
 import { createOriginService } from './origin-service.ts';
 import { type ExportConfiguration, OriginError } from './origin.ts';
+import { Refusals } from './refusals.ts';
 import type { ServedExport } from './served-export.ts';
 import { StoreCalls } from './store-calls.ts';
 
@@ -37,6 +41,10 @@ export interface StartOriginOptions {
   readonly openStore: (url: string) => ObjectStore;
   /** Listen beyond this host in plain text. */
   readonly insecure: boolean;
+  /** What is asked of those who connect; none: plain text, and everybody is let in. */
+  readonly credentials?: ServerCredentialFiles;
+  /** Who may do what on which export; none: everybody in their own role. */
+  readonly access?: AccessLists;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: Metrics;
@@ -65,11 +73,17 @@ export async function startOrigin(options: StartOriginOptions): Promise<Origin> 
       exports.set(one.name, await openExport(one, { index, options }));
     }
     await Promise.all([...exports.values()].map((served) => probeStore(served, logger)));
-    const context = { exports, index, clock, logger, metrics, version };
+    const access = createAccess({ exportNames: [...exports.keys()], lists: options.access ?? {} });
+    const refusals = new Refusals({ clock, logger, metrics });
+    const context = { exports, access, index, clock, logger, metrics, version };
     const server = await startRpcServer({
       listen: options.listen,
       insecure: options.insecure,
+      ...(options.credentials === undefined ? {} : { credentials: options.credentials }),
+      authorize: access.authorize,
+      onRefused: (refusal) => refusals.note(refusal),
       clock,
+      logger,
       services: [
         rpcService(OriginService, createOriginService(context)),
         rpcService(OriginAdminService, createOriginAdminService(context)),

@@ -10,6 +10,7 @@ import { rpcCodeOf, toConnectError } from '../rpc/rpc-errors.ts';
 import type { RpcServiceImpl } from '../rpc/unary-handler.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { Access } from './access.ts';
 import type { NamespaceIndex } from './namespace-index.ts';
 import { PROTOCOL_VERSION } from '../rpc/protocol-version.ts';
 import { OriginError } from './origin.ts';
@@ -21,6 +22,7 @@ const USAGE_INODES_TOTAL = 1n << 40n;
 const HOST_CHARACTERS_MAX = 255;
 
 export interface ServiceContext {
+  readonly access: Access;
   readonly exports: ReadonlyMap<string, ServedExport>;
   readonly index: NamespaceIndex;
   readonly clock: Clock;
@@ -33,7 +35,7 @@ export function createOriginService(context: ServiceContext): RpcServiceImpl<typ
   const { exports, index, logger } = context;
   const answer = createAnswer(context);
   return {
-    openExport: (request) =>
+    openExport: (request, { principal }) =>
       answer('OpenExport', async () => {
         if (request.protocolVersion !== PROTOCOL_VERSION) {
           throw new OriginError(
@@ -45,7 +47,7 @@ export function createOriginService(context: ServiceContext): RpcServiceImpl<typ
         const { options, indexed, tree } = findExport(exports, request.exportName);
         const root = await tree.root();
         logger.info(
-          { export: options.name, host: request.host.slice(0, HOST_CHARACTERS_MAX) },
+          { ...principal, export: options.name, saysHost: request.host.slice(0, HOST_CHARACTERS_MAX) },
           'satellite opened export',
         );
         return {

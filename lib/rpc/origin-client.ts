@@ -10,8 +10,12 @@ import { createClient } from '@connectrpc/connect';
 import { createConnectTransport, Http2SessionManager } from '@connectrpc/connect-node';
 import type { Clock } from '../base/clock.ts';
 import { UsageError } from '../base/errors.ts';
+import { type Endpoint, parseEndpoint } from '../config/values.ts';
+import { type Logger } from '../telemetry/log.ts';
+import { ClientCredentials, type ClientCredentialFiles } from './client-credentials.ts';
+import { connectionError } from './connection-errors.ts';
 import { OriginAdminService, OriginService } from './gen/origin_pb.js';
-import { RpcError, toRpcError } from './rpc-errors.ts';
+import { RpcError } from './rpc-errors.ts';
 import { callUnary } from './unary-call.ts';
 
 /** One answer: a page of the longest names with the longest keys is near 3 MiB. */
@@ -23,21 +27,35 @@ const IDLE_TIMEOUT_MS = 24 * 60 * 60_000;
 
 export type OriginClient = ReturnType<typeof createOriginClient>;
 
-/** @param options.address `host:port` */
+/**
+ * @param options.address `host:port`
+ * @param options.credentials none: plain text, without a token
+ * @throws UsageError
+ */
 export function createOriginClient(options: {
   readonly address: string;
+  readonly credentials?: ClientCredentialFiles | undefined;
   readonly clock: Clock;
   readonly deadlineMs: number;
+  /** For what happens to the files of credentials. */
+  readonly logger?: Logger | undefined;
 }) {
-  const { address, clock, deadlineMs } = options;
-  const baseUrl = originUrl(address);
-  const sessionManager = new Http2SessionManager(baseUrl, {
-    pingIntervalMs: PING_INTERVAL_MS,
-    pingTimeoutMs: PING_TIMEOUT_MS,
-    // With pings on an idle connection, connect-node 2.2.0 pings one that was destroyed and throws out of a timer.
-    pingIdleConnection: false,
-    idleConnectionTimeoutMs: IDLE_TIMEOUT_MS,
-  });
+  const { address, clock, deadlineMs, logger } = options;
+  const origin = originOf(address);
+  const credentials = new ClientCredentials(options.credentials ?? {}, { origin, clock, logger });
+  const { isEncrypted } = credentials;
+  const baseUrl = `${isEncrypted ? 'https' : 'http'}://${address}`;
+  const sessionManager = new Http2SessionManager(
+    baseUrl,
+    {
+      pingIntervalMs: PING_INTERVAL_MS,
+      pingTimeoutMs: PING_TIMEOUT_MS,
+      // With pings on an idle connection, connect-node 2.2.0 pings one that was destroyed and throws out of a timer.
+      pingIdleConnection: false,
+      idleConnectionTimeoutMs: IDLE_TIMEOUT_MS,
+    },
+    isEncrypted ? { createConnection: () => credentials.connect(origin) } : {},
+  );
   const transport = createConnectTransport({
     httpVersion: '2',
     baseUrl,
@@ -45,6 +63,13 @@ export function createOriginClient(options: {
     useBinaryFormat: true,
     acceptCompression: [],
     readMaxBytes: RESPONSE_BYTES_MAX,
+    interceptors: [
+      (next) => (request) => {
+        const authorization = credentials.authorization();
+        if (authorization !== undefined) request.header.set('authorization', authorization);
+        return next(request);
+      },
+    ],
   });
   const admin = createClient(OriginAdminService, transport);
   let closed = false;
@@ -57,7 +82,7 @@ export function createOriginClient(options: {
       { signal }: { readonly signal?: AbortSignal } = {},
     ): Promise<MessageShape<O>> => {
       if (closed) throw new RpcError('unavailable', 'the connection to the origin was closed by this side');
-      return callUnary(method, request, { ...bounds, signal });
+      return callUnary(method, request, { ...bounds, authorization: credentials.authorization(), signal });
     };
   }
 
@@ -79,7 +104,7 @@ export function createOriginClient(options: {
         yield* admin.inspectKeys(request, bounds.signal === undefined ? {} : { signal: bounds.signal });
       } catch (error) {
         if (bounds.signal?.aborted) throw bounds.signal.reason;
-        throw toRpcError(error);
+        throw connectionError(error, isEncrypted);
       }
     },
     /** Ends the connection; calls under way fail. */
@@ -90,18 +115,10 @@ export function createOriginClient(options: {
   };
 }
 
-function originUrl(address: string): string {
-  const url = URL.canParse(`http://${address}`) ? new URL(`http://${address}`) : undefined;
-  const plain =
-    url?.pathname === '/' &&
-    url.search === '' &&
-    url.hash === '' &&
-    url.username === '' &&
-    url.hostname !== '';
-  if (url === undefined || !plain || !/:\d+$/.test(address)) {
-    throw new UsageError(`"${address}" is not the address of an origin`, {
-      hint: 'write host:port, for example origin.example.net:7411 or [::1]:7411',
-    });
-  }
-  return `http://${address}`;
+function originOf(address: string): Endpoint {
+  const endpoint = parseEndpoint(address);
+  if (typeof endpoint !== 'string') return endpoint;
+  throw new UsageError(`"${address}" is not the address of an origin`, {
+    hint: 'write host:port, for example origin.example.net:7411 or [::1]:7411',
+  });
 }

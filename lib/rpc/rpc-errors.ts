@@ -7,12 +7,13 @@
  */
 import { Code, ConnectError } from '@connectrpc/connect';
 import { PerigeeError } from '../base/errors.ts';
+import { type AccessErrorCode } from './principal.ts';
 
 /**
  * - `not-found`: no such export or inode
  * - `not-directory`: a child of something that has none
  * - `invalid`: the request makes no sense
- * - `denied`: refused, by the other side or by the store behind it
+ * - `denied`: refused: nobody knows who calls, or who calls may not, or the store behind the other side refuses it
  * - `timeout`: no answer within the deadline
  * - `unavailable`: the other side or the store behind it cannot be reached
  * - `unsupported`: the other side is of a release that has no such call
@@ -46,11 +47,12 @@ const codeOf: Readonly<Record<string, Code>> = {
   'not-directory': Code.FailedPrecondition,
   invalid: Code.InvalidArgument,
   denied: Code.PermissionDenied,
+  unauthenticated: Code.Unauthenticated,
   timeout: Code.DeadlineExceeded,
   unavailable: Code.Unavailable,
   unsupported: Code.Unimplemented,
   failed: Code.Internal,
-} satisfies Partial<Record<RpcErrorCode, Code>>;
+} satisfies Partial<Record<RpcErrorCode | AccessErrorCode, Code>>;
 
 const WRONG_PEER_HINT =
   'check that the address is that of a perigee origin of this release, and that no proxy without HTTP/2 lies between';
@@ -94,7 +96,8 @@ export function toRpcError(error: unknown): RpcError {
   const literal = wire.metadata.get(CODE_HEADER);
   if (literal !== null && codeOf[literal] !== undefined) {
     const hint = decodeHint(wire.metadata.get(HINT_HEADER));
-    return new RpcError(literal as RpcErrorCode, wire.rawMessage, hint === undefined ? {} : { hint });
+    const code = literal === 'unauthenticated' ? 'denied' : (literal as RpcErrorCode);
+    return new RpcError(code, wire.rawMessage, hint === undefined ? {} : { hint });
   }
   switch (wire.code) {
     case Code.DeadlineExceeded:

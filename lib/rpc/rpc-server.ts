@@ -1,16 +1,30 @@
 /**
- * Listens for RPC: Connect over HTTP/2 in plain text, without compression.
+ * Listens for RPC: Connect over HTTP/2, in TLS or in plain text, without compression.
  *
- * Guarantees: refuses to listen beyond this host unless `insecure` says so; `close` lets calls under way finish for
+ * Guarantees: no handler runs before the gate has let its caller in, which refuses by `authorize`; plain text is
+ * refused beyond this host unless `insecure` says so; certificates that change are used for new connections; `close` lets calls under way finish for
  * a bounded time, then ends every connection, so it always resolves.
  */
 import http2 from 'node:http2';
-import net, { type AddressInfo } from 'node:net';
+import type net from 'node:net';
+import { type AddressInfo } from 'node:net';
+import { type SecureContextOptions } from 'node:tls';
+import { createContextValues } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { type Clock, sleep } from '../base/clock.ts';
-import { UsageError } from '../base/errors.ts';
+import { type Logger } from '../telemetry/log.ts';
+import { Authenticator, type Identity } from './authenticator.ts';
+import { type Authorize, Gate, identityKey, type Refusal } from './gate.ts';
+import { generalImplementation } from './general-handler.ts';
+import { AccessError } from './principal.ts';
 import { RpcError } from './rpc-errors.ts';
-import { type RpcService, serveUnary } from './unary-handler.ts';
+import {
+  openServerCredentials,
+  type ServerCredentialFiles,
+  type ServerCredentials,
+} from './server-credentials.ts';
+import { TLS_VERSION_MIN, type TlsMaterial } from './tls-files.ts';
+import { type RpcService, serveUnary, unaryRoutes } from './unary-handler.ts';
 
 /** One request; names, keys and pages are far smaller. */
 const REQUEST_BYTES_MAX = 1024 * 1024;
@@ -18,6 +32,8 @@ const REQUEST_BYTES_MAX = 1024 * 1024;
 const CALL_DEADLINE_MS_MAX = 10 * 60_000;
 /** Calls that one connection may have open. */
 const STREAMS_PER_CONNECTION_MAX = 4_096;
+/** How often the files of certificates are looked at. */
+const TLS_WATCH_MS = 1_000;
 /** How long `close` waits for calls under way. */
 const CLOSE_DEADLINE_MS = 2_000;
 
@@ -32,20 +48,43 @@ export interface RpcServer {
   close(): Promise<void>;
 }
 
-/** @throws UsageError, RpcError `listen` */
-export async function startRpcServer(options: {
+export interface RpcServerOptions {
   readonly listen: ListenAddress;
+  /** Plain text may be reached from other hosts. */
   readonly insecure: boolean;
+  /** None: plain text, everybody who can connect is let in. */
+  readonly credentials?: ServerCredentialFiles;
+  readonly authorize: Authorize;
+  readonly onRefused?: (refusal: Refusal) => void;
   readonly clock: Clock;
+  readonly logger?: Logger;
   readonly services: readonly RpcService[];
-}): Promise<RpcServer> {
-  refuseOpenAddress(options.listen.host, options.insecure);
+}
+
+/** @throws UsageError, RpcError `listen` */
+export async function startRpcServer(options: RpcServerOptions): Promise<RpcServer> {
+  const { clock, logger, listen, insecure, services, onRefused = () => undefined } = options;
+  const credentials = openServerCredentials(options.credentials ?? {}, {
+    host: listen.host,
+    insecure,
+    clock,
+    logger,
+  });
+  const authenticator = new Authenticator(credentials);
+  const gate = new Gate({ authorize: options.authorize, onRefused, clock });
   const shutdown = new AbortController();
+  const identities = new WeakMap<http2.Http2Stream, Identity>();
   // Streams that are not plain unary calls are handed to a server of Connect that listens nowhere itself.
   const general = http2.createServer(
     connectNodeAdapter({
       routes: (router) => {
-        for (const { service, implementation } of options.services) router.service(service, implementation);
+        for (const service of services) router.service(service.service, generalImplementation(service, gate));
+      },
+      contextValues(request) {
+        const identity = 'stream' in request ? identities.get(request.stream) : undefined;
+        return identity === undefined
+          ? createContextValues()
+          : createContextValues().set(identityKey, identity);
       },
       acceptCompression: [],
       readMaxBytes: REQUEST_BYTES_MAX,
@@ -55,12 +94,16 @@ export async function startRpcServer(options: {
       grpcWeb: false,
     }),
   );
-  const routes = new Map(options.services.flatMap(({ unary }) => [...unary]));
-  const server = http2.createServer({
-    settings: { maxConcurrentStreams: STREAMS_PER_CONNECTION_MAX, enablePush: false },
-  });
+  const routes = new Map(services.flatMap((service) => unaryRoutes(service, gate)));
+  const { server, stopWatching } = createHttp2Server(credentials, { clock, onRefused });
   server.on('stream', (stream, headers, ...rest) => {
-    if (serveUnary(stream, headers, { routes, bytesMax: REQUEST_BYTES_MAX })) return;
+    const { session } = stream;
+    if (session === undefined) return;
+    const identity = authenticator.identify(session, headers.authorization);
+    // Who was refused may come back with something better, by a new connection.
+    if (identity.principal instanceof AccessError) session.close();
+    if (serveUnary(stream, headers, { routes, identity, bytesMax: REQUEST_BYTES_MAX })) return;
+    identities.set(stream, identity);
     general.emit('stream', stream, headers, ...rest);
   });
   const sessions = new Set<http2.ServerHttp2Session>();
@@ -70,20 +113,20 @@ export async function startRpcServer(options: {
     // A peer that resets its connection is no event of ours: each call on it has failed by itself.
     session.on('error', () => undefined);
   });
-  server.on('connection', (socket: net.Socket) => socket.setNoDelay(true));
-  const address = await listenOn(server, options.listen);
+  const address = await listenOn(server, listen).catch((error: unknown) => {
+    stopWatching();
+    throw error;
+  });
 
   return {
     address,
     async close() {
+      stopWatching();
       shutdown.abort();
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       for (const session of sessions) session.close();
       const patience = new AbortController();
-      await Promise.race([
-        closed,
-        sleep(options.clock, CLOSE_DEADLINE_MS, patience.signal).catch(() => undefined),
-      ]);
+      await Promise.race([closed, sleep(clock, CLOSE_DEADLINE_MS, patience.signal).catch(() => undefined)]);
       patience.abort();
       for (const session of sessions) session.destroy();
       await closed;
@@ -91,22 +134,47 @@ export async function startRpcServer(options: {
   };
 }
 
-/** Plain text stays on this host unless a person decided otherwise. */
-function refuseOpenAddress(host: string, insecure: boolean): void {
-  if (insecure || isLoopback(host)) return;
-  throw new UsageError(`listening on ${host} would take calls from other hosts in plain text`, {
-    hint: 'listen on 127.0.0.1, or say --insecure if the network between the hosts is trusted',
+/** Plain, or encrypted with certificates that are exchanged when their files change; connections that are open stay. */
+function createHttp2Server(
+  { tls, certificates }: ServerCredentials,
+  { clock, onRefused }: { readonly clock: Clock; readonly onRefused: (refusal: Refusal) => void },
+): { readonly server: http2.Http2Server | http2.Http2SecureServer; readonly stopWatching: () => void } {
+  const settings = { maxConcurrentStreams: STREAMS_PER_CONNECTION_MAX, enablePush: false };
+  if (tls === undefined) {
+    const server = http2.createServer({ settings });
+    server.on('connection', (socket: net.Socket) => socket.setNoDelay(true));
+    return { server, stopWatching: () => undefined };
+  }
+  const optionsOf = ({ cert, key, ca }: TlsMaterial): SecureContextOptions => ({
+    cert,
+    key,
+    ca,
+    minVersion: TLS_VERSION_MIN,
   });
-}
-
-const loopback = new net.BlockList();
-loopback.addSubnet('127.0.0.0', 8, 'ipv4');
-loopback.addAddress('::1', 'ipv6');
-
-function isLoopback(host: string): boolean {
-  if (host === 'localhost') return true;
-  const family = net.isIP(host);
-  return family !== 0 && loopback.check(host, family === 4 ? 'ipv4' : 'ipv6');
+  let used = tls.current();
+  const server = http2.createSecureServer({
+    ...optionsOf(used),
+    settings,
+    requestCert: certificates,
+    // The authenticator looks at it: who is refused in the handshake is never told why.
+    rejectUnauthorized: false,
+  });
+  server.on('connection', (socket: net.Socket) => socket.setNoDelay(true));
+  server.on('tlsClientError', (error: NodeJS.ErrnoException, socket: net.Socket) => {
+    // One that just goes away, such as a probe of the port, is nobody.
+    if (error.code === 'ECONNRESET') return;
+    const isPlain = error.code === 'ERR_SSL_WRONG_VERSION_NUMBER' || error.code === 'ERR_SSL_HTTP_REQUEST';
+    const why = isPlain ? 'the peer speaks plain text' : (error.code ?? error.message);
+    const told = new RpcError('denied', `no encrypted connection: ${why}`, { cause: error });
+    onRefused({ reason: 'handshake', address: socket.remoteAddress ?? 'unknown', error: told });
+  });
+  const stopWatching = clock.every(TLS_WATCH_MS, () => {
+    const now = tls.current();
+    if (now === used) return;
+    used = now;
+    server.setSecureContext(optionsOf(now));
+  });
+  return { server, stopWatching };
 }
 
 /** Binds and returns `host:port`; the port is the real one where 0 was asked for. */

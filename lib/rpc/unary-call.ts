@@ -15,10 +15,11 @@ import {
   type MessageShape,
   toBinary,
 } from '@bufbuild/protobuf';
-import { Code, ConnectError } from '@connectrpc/connect';
+import { ConnectError } from '@connectrpc/connect';
 import type { Http2SessionManager } from '@connectrpc/connect-node';
 import { codeFromHttpStatus, errorFromJsonBytes } from '@connectrpc/connect/protocol-connect';
 import type { Clock } from '../base/clock.ts';
+import { connectionError } from './connection-errors.ts';
 import { RpcError, toRpcError } from './rpc-errors.ts';
 
 const HEADERS = { 'content-type': 'application/proto', 'connect-protocol-version': '1' } as const;
@@ -29,6 +30,8 @@ export interface UnaryCallOptions {
   readonly deadlineMs: number;
   /** Of an answer. */
   readonly bytesMax: number;
+  /** The header that tells who calls. */
+  readonly authorization: string | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -37,9 +40,11 @@ export function callUnary<I extends DescMessage, O extends DescMessage>(
   request: MessageInitShape<I>,
   options: UnaryCallOptions,
 ): Promise<MessageShape<O>> {
-  const { sessions, clock, deadlineMs, bytesMax, signal } = options;
+  const { sessions, clock, deadlineMs, bytesMax, authorization, signal } = options;
   if (signal?.aborted) return Promise.reject(signal.reason);
   const body = toBinary(method.input, create(method.input, request));
+  const isEncrypted = sessions.authority.startsWith('https:');
+  const headers = authorization === undefined ? HEADERS : { ...HEADERS, authorization };
   return new Promise((resolve, reject) => {
     let stream: http2.ClientHttp2Stream | undefined;
     let isSettled = false;
@@ -59,14 +64,14 @@ export function callUnary<I extends DescMessage, O extends DescMessage>(
     const cancelTimer = clock.after(deadlineMs, () => fail(late(sessions.authority, deadlineMs)));
     signal?.addEventListener('abort', abort, { once: true });
 
-    sessions.request('POST', `/${method.parent.typeName}/${method.name}`, HEADERS, {}).then(
+    sessions.request('POST', `/${method.parent.typeName}/${method.name}`, headers, {}).then(
       (opened) => {
         stream = opened;
         if (isSettled) return void opened.on('error', () => undefined).close(http2.constants.NGHTTP2_CANCEL);
         const pieces: Buffer[] = [];
         let bytes = 0;
-        let headers: http2.IncomingHttpHeaders = {};
-        opened.on('response', (received) => (headers = received));
+        let answered: http2.IncomingHttpHeaders = {};
+        opened.on('response', (received) => (answered = received));
         opened.on('data', (piece: Buffer) => {
           sessions.notifyResponseByteRead(opened);
           bytes += piece.length;
@@ -75,11 +80,12 @@ export function callUnary<I extends DescMessage, O extends DescMessage>(
         });
         opened.on('end', () => {
           // An end without an answer is a reset, which the error or the close tells better.
-          if (headers[':status'] === undefined || opened.rstCode !== http2.constants.NGHTTP2_NO_ERROR) return;
+          if (answered[':status'] === undefined || opened.rstCode !== http2.constants.NGHTTP2_NO_ERROR)
+            return;
           try {
             const message = decode(
               method.output,
-              headers,
+              answered,
               pieces.length === 1 ? pieces[0] : Buffer.concat(pieces),
             );
             if (settle()) resolve(message);
@@ -87,14 +93,14 @@ export function callUnary<I extends DescMessage, O extends DescMessage>(
             fail(toRpcError(error));
           }
         });
-        opened.on('error', (error) => fail(toRpcError(connectionError(error))));
+        opened.on('error', (error) => fail(connectionError(error, isEncrypted)));
         opened.on('close', () => {
           // Every stream closes in the end, and errors are dear.
-          if (!isSettled) fail(toRpcError(connectionError(new Error('the connection ended'))));
+          if (!isSettled) fail(connectionError(new Error('the connection ended'), isEncrypted));
         });
         opened.end(body);
       },
-      (error: unknown) => fail(toRpcError(connectionError(error))),
+      (error: unknown) => fail(connectionError(error, isEncrypted)),
     );
   });
 }
@@ -114,14 +120,6 @@ function decode<O extends DescMessage>(
     if (!name.startsWith(':') && typeof value === 'string') metadata.set(name, value);
   }
   throw errorFromJsonBytes(body, metadata, fallback);
-}
-
-/** Broken connections are `unavailable`; a peer that does not speak HTTP/2 at all is the wrong one. */
-function connectionError(error: unknown): unknown {
-  if (error instanceof ConnectError) return error;
-  const { code, message } = error as NodeJS.ErrnoException;
-  const isNotHttp2 = code === 'ERR_HTTP2_ERROR';
-  return new ConnectError(message, isNotHttp2 ? Code.Internal : Code.Unavailable, undefined, [], error);
 }
 
 function late(authority: string, deadlineMs: number): RpcError {

@@ -16,43 +16,87 @@ import {
   type MessageShape,
   toBinary,
 } from '@bufbuild/protobuf';
-import { Code, ConnectError, type MethodImpl, type ServiceImpl } from '@connectrpc/connect';
+import { Code, ConnectError, type MethodImpl } from '@connectrpc/connect';
 import { codeToHttpStatus, errorToJsonBytes } from '@connectrpc/connect/protocol-connect';
+import { invariant } from '../base/errors.ts';
+import { type Identity } from './authenticator.ts';
+import { type Caller, type Gate } from './gate.ts';
+import { type Principal } from './principal.ts';
 import { toConnectError } from './rpc-errors.ts';
 
-/** A service whose unary methods need nothing but the request, so that they can be served without the general handler. */
+/** A service: unary methods get the request and who calls, so that they can be served without the general handler. */
 export type RpcServiceImpl<Desc extends DescService> = {
   [P in keyof Desc['method']]: Desc['method'][P] extends DescMethodUnary<infer I, infer O>
-    ? (request: MessageShape<I>) => Promise<MessageInitShape<O>>
+    ? (request: MessageShape<I>, caller: Caller) => Promise<MessageInitShape<O>>
     : MethodImpl<Desc['method'][P]>;
 };
 
-/** Answers one request's bytes. */
-type UnaryRoute = (request: Uint8Array) => Promise<Uint8Array>;
-
 export interface RpcService {
   readonly service: DescService;
-  readonly implementation: Partial<ServiceImpl<DescService>>;
-  /** By path. */
-  readonly unary: ReadonlyMap<string, UnaryRoute>;
+  readonly implementation: Readonly<Record<string, unknown>>;
 }
 
 export function rpcService<Desc extends DescService>(
   service: Desc,
   implementation: RpcServiceImpl<Desc>,
 ): RpcService {
-  const unary = new Map<string, UnaryRoute>();
-  const functions = implementation as Record<string, unknown>;
-  for (const method of service.methods) {
-    if (method.methodKind !== 'unary') continue;
+  return { service, implementation };
+}
+
+type UnaryFunction = (request: unknown, caller: Caller) => Promise<Record<string, unknown>>;
+
+/** Answers one request's bytes. */
+export type UnaryRoute = (request: Uint8Array, call: UnaryStream) => Promise<Uint8Array>;
+
+/** The plain unary calls of a service by path, behind the gate. */
+export function unaryRoutes({ service, implementation }: RpcService, gate: Gate): [string, UnaryRoute][] {
+  return service.methods.flatMap((method): [string, UnaryRoute][] => {
+    if (method.methodKind !== 'unary') return [];
     const { input, output } = method;
-    const run = functions[method.localName] as (request: unknown) => Promise<MessageInitShape<typeof output>>;
-    unary.set(`/${service.typeName}/${method.name}`, async (bytes) => {
-      const answer = await run(decode(input, bytes));
-      return toBinary(output, create(output, answer));
-    });
+    const run = implementation[method.localName] as UnaryFunction;
+    const answer: UnaryRoute = async (bytes, call) => {
+      const request = decode(input, bytes);
+      call.principal = gate.admit(call.identity, { method: method.name, request });
+      return toBinary(output, create(output, await run(request, call)));
+    };
+    return [[`/${service.typeName}/${method.name}`, answer]];
+  });
+}
+
+/** Who makes one plain call. What is seldom needed is made when it is asked for. */
+class UnaryStream implements Caller {
+  readonly identity: Identity;
+  readonly #stream: http2.ServerHttp2Stream;
+  #abort: AbortController | undefined;
+  #principal: Principal | undefined;
+
+  constructor(stream: http2.ServerHttp2Stream, identity: Identity) {
+    this.#stream = stream;
+    this.identity = identity;
   }
-  return { service, implementation: functions as Partial<ServiceImpl<DescService>>, unary };
+
+  set principal(principal: Principal) {
+    this.#principal = principal;
+  }
+
+  get principal(): Principal {
+    invariant(this.#principal !== undefined, 'a call is admitted before it is answered');
+    return this.#principal;
+  }
+
+  get address(): string {
+    return this.identity.address;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#abort === undefined) {
+      const abort = (this.#abort = new AbortController());
+      const end = (): void => abort.abort(new ConnectError('the caller went away', Code.Canceled));
+      if (this.#stream.destroyed) end();
+      else this.#stream.once('close', () => (this.#stream.headersSent ? undefined : end()));
+    }
+    return this.#abort.signal;
+  }
 }
 
 /**
@@ -62,7 +106,11 @@ export function rpcService<Desc extends DescService>(
 export function serveUnary(
   stream: http2.ServerHttp2Stream,
   headers: http2.IncomingHttpHeaders,
-  options: { readonly routes: ReadonlyMap<string, UnaryRoute>; readonly bytesMax: number },
+  options: {
+    readonly routes: ReadonlyMap<string, UnaryRoute>;
+    readonly identity: Identity;
+    readonly bytesMax: number;
+  },
 ): boolean {
   const route = options.routes.get(headers[':path'] ?? '');
   const isPlain =
@@ -82,7 +130,10 @@ export function serveUnary(
     const answer =
       bytes > options.bytesMax
         ? Promise.reject(new ConnectError(`a request over ${options.bytesMax} bytes`, Code.ResourceExhausted))
-        : route(pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces));
+        : route(
+            pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces),
+            new UnaryStream(stream, options.identity),
+          );
     answer.then(
       (message) => respond(stream, { ':status': 200, 'content-type': 'application/proto' }, message),
       (error: unknown) => respondError(stream, error),

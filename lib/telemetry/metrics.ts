@@ -75,6 +75,12 @@ export function createMetrics() {
       buckets: SECONDS_BUCKETS,
       registers,
     }),
+    originRefusals: new Counter({
+      name: 'perigee_origin_refusals_total',
+      help: 'Callers that were refused by reason: credentials (none shown), certificate, token, tenant, role, method, handshake',
+      labelNames: ['reason'] as const,
+      registers,
+    }),
     originStoreCalls: new Counter({
       name: 'perigee_origin_store_calls_total',
       help: 'Calls of the origin to object stores by kind and result',

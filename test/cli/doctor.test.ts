@@ -21,6 +21,13 @@ t.test('doctor prints findings with what to do', async (t) => {
       'doctor',
       {
         origin: undefined,
+        credentials: {
+          tlsCert: undefined,
+          tlsKey: undefined,
+          tlsCa: undefined,
+          tokenFile: undefined,
+          insecure: false,
+        },
         exportName: undefined,
         cacheDirectory: undefined,
         storeUrl: undefined,
@@ -39,10 +46,18 @@ t.test('doctor has failed when something a mount needs is missing', async (t) =>
 
 t.test('doctor hands over what to look at', async (t) => {
   const world = fakeWorld();
-  const words = 'doctor --origin [::1]:7420 --export data --cache c --store s3://b/p --keys-max 5';
+  const words =
+    'doctor --origin [::1]:7420 --export data --cache c --store s3://b/p --keys-max 5 --tls-ca ca.pem';
   t.equal(await world.run(...words.split(' ')), 0);
   t.same(world.runtime.asked[0]?.[1], {
     origin: '[::1]:7420',
+    credentials: {
+      tlsCert: undefined,
+      tlsKey: undefined,
+      tlsCa: '/work dir/ca.pem',
+      tokenFile: undefined,
+      insecure: false,
+    },
     exportName: 'data',
     cacheDirectory: '/work dir/c',
     storeUrl: 's3://b/p',

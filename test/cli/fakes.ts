@@ -161,6 +161,11 @@ export class FakeRuntime implements Runtime {
     return this.#start('origin', options);
   }
 
+  async issueCertificates(options: unknown) {
+    this.asked.push(['issueCertificates', options]);
+    return ['/made'];
+  }
+
   async mountForeground(options: unknown) {
     return this.#start('mountForeground', options);
   }

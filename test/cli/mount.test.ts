@@ -21,6 +21,13 @@ const usual = {
   allowOther: false,
   fetchThreads: 2,
   labels: {},
+  credentials: {
+    tlsCert: undefined,
+    tlsKey: undefined,
+    tlsCa: undefined,
+    tokenFile: undefined,
+    insecure: false,
+  },
   metrics: undefined,
   logLevel: 'info',
   logFile: undefined,
@@ -39,6 +46,7 @@ t.test('mount takes every option as a flag', async (t) => {
   const words =
     'mount [::1]:7420/datasets mnt --cache cache --cache-size 2TiB --block-size 8MiB --whole-on-open 1MiB ' +
     '--driver portable --read-only --allow-other --fetch-threads 8 --label rack=a1 --label gpu=h200 ' +
+    '--tls-cert c.pem --tls-key /k.pem --tls-ca ca.pem --token-file t --insecure ' +
     '--metrics 127.0.0.1:9000 --log-level debug --log-file logs/x.log';
   t.equal(await world.run(...words.split(' ')), 0);
   t.same(world.runtime.asked, [
@@ -57,6 +65,13 @@ t.test('mount takes every option as a flag', async (t) => {
         allowOther: true,
         fetchThreads: 8,
         labels: { rack: 'a1', gpu: 'h200' },
+        credentials: {
+          tlsCert: '/work dir/c.pem',
+          tlsKey: '/k.pem',
+          tlsCa: '/work dir/ca.pem',
+          tokenFile: '/work dir/t',
+          insecure: true,
+        },
         metrics: { host: '127.0.0.1', port: 9000 },
         logLevel: 'debug',
         logFile: '/work dir/logs/x.log',

@@ -41,6 +41,7 @@ async function startLiar(t: Test) {
   const server = await startRpcServer({
     listen: { host: '127.0.0.1', port: 0 },
     insecure: false,
+    authorize: () => undefined,
     clock: systemClock,
     services: [
       rpcService(OriginService, {

@@ -15,6 +15,10 @@ import { startRpcServer } from '../../lib/rpc/rpc-server.ts';
 import { rpcService, type RpcServiceImpl } from '../../lib/rpc/unary-handler.ts';
 
 const LOOPBACK = { host: '127.0.0.1', port: 0 };
+const caller = {
+  principal: { tenant: 'local', host: 'test', role: 'admin', provenBy: 'nothing' },
+  address: 'test',
+} as const;
 const REQUEST = { exportName: 'data', parent: 1n, name: 'x' };
 
 type Lookup = RpcServiceImpl<typeof OriginService>['lookup'];
@@ -44,6 +48,7 @@ async function serve(t: Test, lookup: Lookup, listen = LOOPBACK) {
   const server = await startRpcServer({
     listen,
     insecure: false,
+    authorize: () => undefined,
     clock: systemClock,
     services: services(lookup),
   });
@@ -138,7 +143,7 @@ t.test('wire is that of Connect, on both sides', async (t) => {
       routes: (router) =>
         router.service(OriginService, {
           lookup: (request) =>
-            lookup(request).catch((error: unknown) => {
+            lookup(request, caller).catch((error: unknown) => {
               throw toConnectError(error);
             }),
         }),
@@ -288,6 +293,7 @@ t.test('server that closes ends the calls under way', async (t) => {
   const server = await startRpcServer({
     listen: LOOPBACK,
     insecure: false,
+    authorize: () => undefined,
     clock,
     services: services(async () => {
       asked();
@@ -349,6 +355,7 @@ t.test('addresses that make no sense are refused', async (t) => {
       startRpcServer({
         listen: { host, port: 0 },
         insecure: false,
+        authorize: () => undefined,
         clock: systemClock,
         services: [],
       }),
