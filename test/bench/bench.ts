@@ -1,6 +1,7 @@
-/** `npm run bench -- read | eviction`: how fast it is, against what one would use instead, on this machine. */
+/** `npm run bench -- read | eviction | policy`: how fast it is, against what one would use instead, on this machine. */
 import { Command, InvalidArgumentError } from 'commander';
 import { runEvictionBench } from './eviction.ts';
+import { runPolicyBench } from './policy.ts';
 import { READ_MEASURES, runReadBench } from './read/read-bench.ts';
 
 const names = READ_MEASURES.map(({ name }) => name);
@@ -53,6 +54,13 @@ program
   )
   .action(async () => {
     await runEvictionBench();
+  });
+
+program
+  .command('policy')
+  .description('what one decision of the policy engine costs, with 100 and 1,000 policies')
+  .action(() => {
+    if (!runPolicyBench()) process.exitCode = 1;
   });
 
 await program.parseAsync();
