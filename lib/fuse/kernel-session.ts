@@ -2,8 +2,8 @@
  * One connection to the kernel: reads requests, has them answered, sends the replies, until the mount ends.
  *
  * Each channel (one descriptor of the connection) has one reader: one outstanding read and one buffer, which is
- * used again as soon as a request has been dispatched. A request is answered through the channel by which it
- * came. INIT is dispatched before the next request is read, and nothing else is dispatched before INIT is agreed.
+ * used again as soon as a request has been dispatched, unless that keeps it. A request is answered through the channel
+ * by which it came. INIT is dispatched before the next request is read, and nothing else is dispatched before INIT is agreed.
  *
  * States: reading → (all readers ended) → ended. Once ended nothing is sent and no operation is called; requests
  * that are still being worked on have their signals aborted.
@@ -16,18 +16,23 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import { BackingTable, type BackingRegistrar } from './backing.ts';
 import type { RequestChannel } from './device.ts';
 import { Errno, errnoName } from './errno.ts';
+import { Holdings } from './holdings.ts';
 import { encodeAgreement, encodeRetry, negotiate, type Agreement } from './negotiation.ts';
 import { Opcode, OPCODE_MAX, operationName } from './opcodes.ts';
 import { ErrnoError, FuseError, type DriverConnection, type FileSystemOperations } from './operations.ts';
 import { encodeHeader, OUT_HEADER_BYTES } from './reply-encoder.ts';
 import { decodeHeader, decodeInit, decodeInterrupt, type RequestBytes } from './request-decoder.ts';
+import { RequestMemory, RequestReader } from './request-reader.ts';
 import { RequestRouter } from './request-router.ts';
 import { Request, RequestTable } from './request.ts';
+import type { LockOperations, WriteOperations } from './write-operations.ts';
 
 /** Largest request: a write of `max_write` bytes with its headers. */
 export const REQUEST_BYTES_MAX = FUSE_READ_BYTES_MAX + 4096;
 /** Requests being answered at a time; at the limit no more are read until one is done. */
 const REQUESTS_MAX = 4096;
+/** Writes among them: each keeps the memory of a largest request. */
+const WRITES_MAX = 256;
 /** The kernel refuses error numbers from here on. */
 const ERRNO_LIMIT = 512;
 
@@ -35,6 +40,9 @@ export type SessionEnd = { readonly reason: 'unmounted' | 'aborted'; readonly er
 
 export interface SessionOptions {
   readonly operations: FileSystemOperations;
+  /** Absent: see `DriverOptions`. */
+  readonly writes?: WriteOperations | undefined;
+  readonly locks?: LockOperations | undefined;
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly clock: Clock;
@@ -48,32 +56,23 @@ export interface SessionOptions {
 /** Requests taken at a time without a wait, so that the loop gets to everything else. */
 const DRAINED_MAX = 16;
 
-interface Reader extends RequestBytes {
-  readonly channel: RequestChannel;
-  end: number;
-}
-
-function newReader(channel: RequestChannel): Reader {
-  const bytes = Buffer.allocUnsafeSlow(REQUEST_BYTES_MAX);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return { channel, bytes, view, end: 0 };
-}
-
 export class KernelSession {
   /** Rejects if the kernel cannot be talked to. */
   readonly negotiated: Promise<Agreement>;
   readonly ended: Promise<SessionEnd>;
   readonly #options: SessionOptions;
   readonly #requests = new RequestTable();
-  readonly #readers = new Set<Reader>();
-  readonly #paused = new Set<Reader>();
-  #drained: Reader | undefined;
+  readonly #memory = new RequestMemory(REQUEST_BYTES_MAX);
+  readonly #readers = new Set<RequestReader>();
+  readonly #paused = new Set<RequestReader>();
+  #drained: RequestReader | undefined;
   readonly #channels: RequestChannel[] = [];
   readonly #header = Buffer.alloc(OUT_HEADER_BYTES);
   readonly #headerView = new DataView(this.#header.buffer, this.#header.byteOffset, OUT_HEADER_BYTES);
   readonly #counters = new Map<number, { inc(): void }>();
   readonly #timers: { observe(seconds: number): void }[] = [];
   #router: RequestRouter | undefined;
+  #holdings: Holdings | undefined;
   #end: SessionEnd | undefined;
   #closed = false;
   readonly #settle: {
@@ -95,17 +94,17 @@ export class KernelSession {
 
   /** Nodes that the kernel holds, the root apart. */
   get nodes(): number {
-    return this.#router?.nodes.size ?? 0;
+    return this.#holdings?.nodes ?? 0;
   }
 
   get openHandles(): number {
-    return this.#router?.openHandles ?? 0;
+    return this.#holdings?.openHandles ?? 0;
   }
 
   /** Starts to read requests from a channel; closes it at the end. */
   read(channel: RequestChannel): void {
     if (this.#closed) return channel.close();
-    const reader = newReader(channel);
+    const reader = new RequestReader(channel, this.#memory);
     this.#channels.push(channel);
     this.#readers.add(reader);
     this.#next(reader);
@@ -117,13 +116,20 @@ export class KernelSession {
    */
   drain(channel: RequestChannel): void {
     if (this.#closed) return channel.close();
-    this.#drained = newReader(channel);
+    this.#drained = new RequestReader(channel, this.#memory);
     this.#channels.push(channel);
   }
 
-  #next(reader: Reader): void {
-    if (this.#requests.size >= REQUESTS_MAX) {
-      this.#limitReached('fuse_requests');
+  /** The limit that is reached, if one is. */
+  get #limit(): string | undefined {
+    if (this.#requests.size >= REQUESTS_MAX) return 'fuse_requests';
+    return this.#requests.writes >= WRITES_MAX ? 'fuse_writes' : undefined;
+  }
+
+  #next(reader: RequestReader): void {
+    const limit = this.#limit;
+    if (limit !== undefined) {
+      this.#limitReached(limit);
       this.#paused.add(reader);
       return;
     }
@@ -134,11 +140,11 @@ export class KernelSession {
     });
   }
 
-  #received(reader: Reader, received: number): void {
+  #received(reader: RequestReader, received: number): void {
     this.#take(reader, received);
     const drained = this.#drained;
     for (let taken = 0; drained !== undefined && taken < DRAINED_MAX; taken++) {
-      if (this.#closed || this.#requests.size >= REQUESTS_MAX) break;
+      if (this.#closed || this.#limit !== undefined) break;
       const waiting = drained.channel.tryReceive(drained.bytes);
       if (waiting === 0) break;
       this.#take(drained, waiting);
@@ -146,7 +152,7 @@ export class KernelSession {
     this.#next(reader);
   }
 
-  #take(reader: Reader, received: number): void {
+  #take(reader: RequestReader, received: number): void {
     try {
       this.#dispatch(reader, received);
     } catch (error) {
@@ -155,7 +161,7 @@ export class KernelSession {
     }
   }
 
-  #dispatch(reader: Reader, received: number): void {
+  #dispatch(reader: RequestReader, received: number): void {
     const header = decodeHeader(reader.view, received);
     if (header === undefined) throw new ErrnoError(Errno.EPROTO, 'malformed header');
     reader.end = header.end;
@@ -181,7 +187,7 @@ export class KernelSession {
   #init(request: Request, input: RequestBytes): void {
     try {
       if (this.#router !== undefined) throw new ErrnoError(Errno.EINVAL, 'INIT twice');
-      const negotiation = negotiate(decodeInit(input));
+      const negotiation = negotiate(decodeInit(input), { locks: this.#options.locks !== undefined });
       if (negotiation.state === 'retry') {
         this.#respond(request, 0, encodeRetry());
       } else if (negotiation.state === 'too-old') {
@@ -201,18 +207,25 @@ export class KernelSession {
   }
 
   #agree(request: Request, agreement: Agreement): void {
-    const { operations, logger, connect } = this.#options;
+    const { operations, writes, locks, logger, connect } = this.#options;
     if (!this.#respond(request, 0, encodeAgreement(agreement)))
       throw new FuseError('protocol', 'the kernel did not accept the answer to INIT');
     const { connection, registrar } = connect(agreement);
     operations.connected(connection);
-    this.#router = new RequestRouter({
+    const holdings = new Holdings({
       operations,
       logger,
-      respond: (answered, errno, body) => this.#respond(answered, errno, body),
       backing: new BackingTable({ registrar, logger }),
-      readBytesMax: agreement.readBytesMax,
       limitReached: (limit) => this.#limitReached(limit),
+    });
+    this.#holdings = holdings;
+    this.#router = new RequestRouter({
+      operations,
+      writes,
+      locks,
+      holdings,
+      respond: (answered, errno, body) => this.#respond(answered, errno, body),
+      readBytesMax: agreement.readBytesMax,
     });
     this.#settle.agreed(agreement);
   }
@@ -267,7 +280,7 @@ export class KernelSession {
     return Errno.EIO;
   }
 
-  #readerEnded(reader: Reader, error: NodeJS.ErrnoException): void {
+  #readerEnded(reader: RequestReader, error: NodeJS.ErrnoException): void {
     this.#readers.delete(reader);
     this.#end ??= error.code === 'ENODEV' ? { reason: 'unmounted' } : { reason: 'aborted', error };
     // A paused reader would wait for a connection that is gone.
@@ -275,7 +288,7 @@ export class KernelSession {
     this.#paused.clear();
     if (this.#readers.size > 0) return;
     this.#closed = true;
-    this.#router?.end();
+    this.#holdings?.end();
     this.#requests.abortAll('the mount has ended');
     this.#settle.failed(new FuseError('mount-failed', 'the mount ended before it answered'));
     try {

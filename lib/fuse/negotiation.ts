@@ -26,6 +26,12 @@ export const InitFlag = {
   BIG_WRITES: 1n << 5n,
   /** List and look up in one request. Fallback: a lookup for each name. */
   DO_READDIRPLUS: 1n << 13n,
+  /** O_TRUNC comes with the open, so that an open and its truncation are one. Fallback: a SETATTR after the open. */
+  ATOMIC_O_TRUNC: 1n << 3n,
+  /** fcntl locks are asked of us: they belong to a file, which can have several nodes. Fallback: the kernel's own. */
+  POSIX_LOCKS: 1n << 1n,
+  /** The same of flock. */
+  FLOCK_LOCKS: 1n << 10n,
   /** The kernel chooses: only listings whose entries are looked at pay for the attributes. */
   READDIRPLUS_AUTO: 1n << 14n,
   /** Lookups and listings of one directory in parallel. Fallback: one by one. */
@@ -34,10 +40,17 @@ export const InitFlag = {
   ABORT_ERROR: 1n << 21n,
   /** Reads and writes of `max_pages` pages. Fallback: 128 KiB. */
   MAX_PAGES: 1n << 22n,
+  /**
+   * Who writes without the right to keep set-ID bits is told to us with the write. Fallback: the kernel asks for the
+   * attribute `security.capability` before every write.
+   */
+  HANDLE_KILLPRIV_V2: 1n << 28n,
   /** A second word of flags. Fallback: no passthrough. */
   INIT_EXT,
   /** The kernel reads complete blobs itself. Fallback: every read is answered by us. */
   PASSTHROUGH: 1n << 37n,
+  /** No file handles of NFS: node ids do not outlive a mount. Fallback: such a handle is ESTALE. */
+  NO_EXPORT_SUPPORT: 1n << 38n,
 } as const;
 
 /*
@@ -47,8 +60,13 @@ export const InitFlag = {
  * - CACHE_SYMLINKS: the kernel keeps targets without any timeout, beyond every lease
  * - WRITEBACK_CACHE: cannot be combined with passthrough
  * - NO_OPEN_SUPPORT: a handle pins its version, so every open must be seen
- * - HANDLE_KILLPRIV, POSIX_ACL: the kernel does both correctly with what it has
- * - EXPORT_SUPPORT: node ids do not outlive a mount, so file handles of NFS cannot either
+ * - EXPLICIT_INVAL_DATA: when a size changes other than by the kernel's own write, its pages shall go
+ * - HANDLE_KILLPRIV: takes set-ID bits off whoever writes; the second version knows who may keep them
+ * - POSIX_ACL: objects have no place for them; modes are checked by the kernel
+ * - DONT_MASK: only of use with access control lists; the kernel applies the umask
+ * - SETXATTR_EXT, SECURITY_CTX, CREATE_SUPP_GROUP: only of use with labels and access control lists
+ * - DIRECT_IO_ALLOW_MMAP, and the open flag for parallel direct writes: files are written by passthrough or through
+ *   the page cache, which a mapping shares
  */
 const WANTED =
   InitFlag.ASYNC_READ |
@@ -58,8 +76,12 @@ const WANTED =
   InitFlag.PARALLEL_DIROPS |
   InitFlag.ABORT_ERROR |
   InitFlag.MAX_PAGES |
+  InitFlag.ATOMIC_O_TRUNC |
+  InitFlag.HANDLE_KILLPRIV_V2 |
   InitFlag.INIT_EXT |
-  InitFlag.PASSTHROUGH;
+  InitFlag.PASSTHROUGH |
+  InitFlag.NO_EXPORT_SUPPORT;
+const LOCKS = InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS;
 
 export interface Agreement {
   readonly minor: number;
@@ -81,10 +103,11 @@ export type Negotiation =
   | { readonly state: 'retry' }
   | { readonly state: 'too-old' };
 
-export function negotiate(init: InitRequest): Negotiation {
+/** @param able.locks locks can be asked of the file system */
+export function negotiate(init: InitRequest, able: { readonly locks: boolean }): Negotiation {
   if (init.major > PROTOCOL.major) return { state: 'retry' };
   if (init.major < PROTOCOL.major || init.minor < PROTOCOL_MINOR_MIN) return { state: 'too-old' };
-  let flags = WANTED & init.flags;
+  let flags = (able.locks ? WANTED | LOCKS : WANTED) & init.flags;
   // The second word of flags counts only where both sides say that there is one.
   if ((flags & InitFlag.INIT_EXT) === 0n) flags &= 0xffff_ffffn;
   const minor = Math.min(init.minor, PROTOCOL.minor);

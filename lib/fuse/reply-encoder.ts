@@ -11,13 +11,27 @@ import type {
   FileSystemStatistics,
   NodeAttributes,
 } from './operations.ts';
+import type { HeldLock } from './write-operations.ts';
 
 export const OUT_HEADER_BYTES = 16;
 export const ENTRY_BYTES = 128;
 const ATTRIBUTES_REPLY_BYTES = 104;
 const OPEN_BYTES = 16;
 const STATISTICS_BYTES = 80;
+const LOCK_BYTES = 24;
 const RECORD_HEADER_BYTES = 24;
+
+/** `l_type` of a lock. */
+const F_RDLCK = 0;
+const F_WRLCK = 1;
+const F_UNLCK = 2;
+
+/** How an open is told to the kernel. */
+export interface OpenAnswer {
+  /** Of `OpenFlag`. */
+  readonly flags: number;
+  readonly backingId: number;
+}
 
 /** Longest time that the kernel is told to keep something: about a century; it is only kept from overflowing. */
 const VALID_MS_MAX = 100 * 365 * 86_400_000;
@@ -86,6 +100,13 @@ function setEntry(view: DataView, at: number, entry: EntryReply): void {
   setAttributes(view, at + 40, entry.attributes);
 }
 
+/** `struct fuse_open_out`. */
+function setOpen(view: DataView, at: number, open: OpenAnswer & { readonly handle: bigint }): void {
+  view.setBigUint64(at, open.handle, true);
+  view.setUint32(at + 8, open.flags, true);
+  view.setInt32(at + 12, open.backingId, true);
+}
+
 /** Encodes small replies; each method returns the part of the scratch buffer to send, valid until the next call. */
 export class ReplyScratch {
   readonly #bytes = Buffer.alloc(256);
@@ -94,6 +115,8 @@ export class ReplyScratch {
   readonly #attributes = this.#bytes.subarray(0, ATTRIBUTES_REPLY_BYTES);
   readonly #open = this.#bytes.subarray(0, OPEN_BYTES);
   readonly #statistics = this.#bytes.subarray(0, STATISTICS_BYTES);
+  readonly #created = this.#bytes.subarray(0, ENTRY_BYTES + OPEN_BYTES);
+  readonly #lock = this.#bytes.subarray(0, LOCK_BYTES);
   readonly #size = this.#bytes.subarray(0, 8);
 
   entry(entry: EntryReply): Uint8Array {
@@ -115,11 +138,25 @@ export class ReplyScratch {
     return this.#attributes;
   }
 
-  open(handle: bigint, flags: number, backingId: number): Uint8Array {
-    this.#view.setBigUint64(0, handle, true);
-    this.#view.setUint32(8, flags, true);
-    this.#view.setInt32(12, backingId, true);
+  open(handle: bigint, answer: OpenAnswer): Uint8Array {
+    setOpen(this.#view, 0, { handle, ...answer });
     return this.#open;
+  }
+
+  /** A file that was made and opened at once. */
+  created(entry: EntryReply, handle: bigint, answer: OpenAnswer): Uint8Array {
+    setEntry(this.#view, 0, entry);
+    setOpen(this.#view, ENTRY_BYTES, { handle, ...answer });
+    return this.#created;
+  }
+
+  /** `struct fuse_file_lock`: the lock that is in the way, or that there is none. */
+  lock(held: HeldLock | undefined): Uint8Array {
+    this.#view.setBigUint64(0, held?.start ?? 0n, true);
+    this.#view.setBigUint64(8, held?.end ?? 0n, true);
+    this.#view.setUint32(16, held === undefined ? F_UNLCK : held.kind === 'read' ? F_RDLCK : F_WRLCK, true);
+    this.#view.setUint32(20, held?.pid ?? 0, true);
+    return this.#lock;
   }
 
   statistics(statistics: FileSystemStatistics): Uint8Array {
@@ -136,10 +173,9 @@ export class ReplyScratch {
     return this.#statistics;
   }
 
-  /** How long an extended attribute or the list of them is. */
-  size(bytes: number): Uint8Array {
-    this.#view.setUint32(0, bytes, true);
-    this.#view.setUint32(4, 0, true);
+  /** How long an extended attribute or the list of them is, or how many bytes were written. */
+  count(bytes: number): Uint8Array {
+    setNumber64(this.#view, 0, bytes);
     return this.#size;
   }
 }

@@ -53,16 +53,16 @@ export function decodeHeader(view: DataView, received: number): RequestHeader | 
   };
 }
 
-function malformed(what: string): ErrnoError {
+export function malformed(what: string): ErrnoError {
   return new ErrnoError(Errno.EINVAL, `malformed request: ${what}`);
 }
 
-function requireBody(request: RequestBytes, bytes: number): void {
+export function requireBody(request: RequestBytes, bytes: number): void {
   if (request.end - IN_HEADER_BYTES < bytes) throw malformed('too short');
 }
 
 /** A 64-bit offset as a number. */
-function offsetAt(request: RequestBytes, at: number): number {
+export function offsetAt(request: RequestBytes, at: number): number {
   const low = request.view.getUint32(at, true);
   const high = request.view.getUint32(at + 4, true);
   const offset = high * 2 ** 32 + low;
@@ -70,29 +70,47 @@ function offsetAt(request: RequestBytes, at: number): number {
   return offset;
 }
 
-/** The end of the NUL-terminated text that begins at `start` and fills the rest of the request. */
-function terminated(request: RequestBytes, start: number): number {
-  const last = request.end - 1;
-  if (last < start || request.bytes[last] !== NUL) throw malformed('name not terminated');
-  if (request.bytes.indexOf(NUL, start) !== last) throw malformed('NUL in a name');
-  return last;
+/** The end of the NUL-terminated text that begins at `start`. */
+export function textEnd(request: RequestBytes, start: number): number {
+  const end = start < request.end ? request.bytes.indexOf(NUL, start) : -1;
+  if (end === -1 || end >= request.end) throw malformed('text not terminated');
+  return end;
 }
 
-/** A name in a directory, copied out of the buffer: 1 to 255 bytes, no NUL, no `/`, neither `.` nor `..`. */
-export function decodeName(request: RequestBytes): Buffer {
-  const start = IN_HEADER_BYTES;
-  const end = terminated(request, start);
+/** The end of the NUL-terminated text that begins at `start` and fills the rest of the request. */
+function lastTextEnd(request: RequestBytes, start: number): number {
+  const end = textEnd(request, start);
+  if (end !== request.end - 1) throw malformed('NUL in a name');
+  return end;
+}
+
+/** What is between `start` and `end`, copied out of the buffer: 1 to 255 bytes, no `/`, neither `.` nor `..`. */
+export function nameBetween(request: RequestBytes, start: number, end: number): Buffer {
   const length = end - start;
   if (length === 0) throw malformed('empty name');
   if (length > NAME_BYTES_MAX) throw new ErrnoError(Errno.ENAMETOOLONG, 'name longer than 255 bytes');
-  const { bytes } = request;
-  const slash = bytes.indexOf(SLASH, start);
-  if (slash !== -1 && slash < end) throw malformed('slash in a name');
-  if (bytes[start] === DOT && (length === 1 || (length === 2 && bytes[start + 1] === DOT)))
-    throw malformed('dot name');
   const name = Buffer.allocUnsafe(length);
-  bytes.copy(name, 0, start, end);
+  request.bytes.copy(name, 0, start, end);
+  if (name.includes(SLASH)) throw malformed('slash in a name');
+  if (name[0] === DOT && (length === 1 || (length === 2 && name[1] === DOT))) throw malformed('dot name');
   return name;
+}
+
+/** The name in a directory that begins at `start` and fills the rest of the request. */
+export function decodeName(request: RequestBytes, start = IN_HEADER_BYTES): Buffer {
+  return nameBetween(request, start, lastTextEnd(request, start));
+}
+
+/** The name of an extended attribute. */
+export function attributeNameBetween(request: RequestBytes, start: number, end: number): string {
+  if (end === start) throw malformed('empty attribute name');
+  if (end - start > ATTRIBUTE_NAME_BYTES_MAX) throw new ErrnoError(Errno.ERANGE, 'attribute name too long');
+  return request.bytes.toString('utf8', start, end);
+}
+
+/** An attribute's name that fills the request from `start` on. */
+export function decodeAttributeName(request: RequestBytes, start = IN_HEADER_BYTES): string {
+  return attributeNameBetween(request, start, lastTextEnd(request, start));
 }
 
 export interface AttributesRequest {
@@ -108,13 +126,25 @@ export function decodeGetAttributes(request: RequestBytes): AttributesRequest {
   };
 }
 
-/** Flags of open(2). */
-export function decodeOpen(request: RequestBytes): number {
-  requireBody(request, 8);
-  return request.view.getUint32(IN_HEADER_BYTES, true);
+export interface OpenRequest {
+  /** Of open(2). */
+  readonly flags: number;
+  /** It truncates, and who opens may not keep set-ID bits. */
+  readonly dropSetIds: boolean;
 }
 
-/** The handle that a release, flush or fsync is about. */
+/** FUSE_OPEN_KILL_SUIDGID in `open_flags`. */
+const OPEN_KILL_SUIDGID = 1;
+
+export function decodeOpen(request: RequestBytes): OpenRequest {
+  requireBody(request, 8);
+  return {
+    flags: request.view.getUint32(IN_HEADER_BYTES, true),
+    dropSetIds: (request.view.getUint32(IN_HEADER_BYTES + 4, true) & OPEN_KILL_SUIDGID) !== 0,
+  };
+}
+
+/** The handle that a request begins with: release, flush, fsync. */
 export function decodeHandle(request: RequestBytes): bigint {
   requireBody(request, 16);
   return request.view.getBigUint64(IN_HEADER_BYTES, true);
@@ -165,13 +195,9 @@ export interface ExtendedAttributeRequest {
 
 export function decodeGetExtendedAttribute(request: RequestBytes): ExtendedAttributeRequest {
   requireBody(request, 9);
-  const start = IN_HEADER_BYTES + 8;
-  const end = terminated(request, start);
-  if (end === start) throw malformed('empty attribute name');
-  if (end - start > ATTRIBUTE_NAME_BYTES_MAX) throw new ErrnoError(Errno.ERANGE, 'attribute name too long');
   return {
     sizeMax: request.view.getUint32(IN_HEADER_BYTES, true),
-    name: request.bytes.toString('utf8', start, end),
+    name: decodeAttributeName(request, IN_HEADER_BYTES + 8),
   };
 }
 

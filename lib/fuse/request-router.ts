@@ -5,15 +5,15 @@
  * or handle whose reply did not arrive is given back at once, so that counts stay exact; each request that wants
  * a reply is responded to exactly once. Everything needed of the reader's buffer is taken before the first
  * `await`: the buffer is reused then.
+ * What changes the file system is answered by `WriteRouter`, locks by `LockRouter`, where there are such operations.
  */
 import type { NodeId } from '../base/brand.ts';
-import { describeError, invariant } from '../base/errors.ts';
-import type { Logger } from '../telemetry/log.ts';
-import { type BackingTable, NO_BACKING } from './backing.ts';
+import { invariant } from '../base/errors.ts';
 import { Errno } from './errno.ts';
-import { NodeTable } from './node-table.ts';
-import { CHANGES, GETATTR_HANDLE, Opcode, OpenFlag, operationName } from './opcodes.ts';
-import { ErrnoError, type EntryReply, type FileSystemOperations, type OpenReply } from './operations.ts';
+import type { Holdings } from './holdings.ts';
+import { LockRouter } from './lock-router.ts';
+import { CHANGES, GETATTR_HANDLE, Opcode, operationName } from './opcodes.ts';
+import { ErrnoError, type EntryReply, type FileSystemOperations } from './operations.ts';
 import { ReadBuffers } from './read-buffers.ts';
 import { DirectoryPacker, ReplyScratch } from './reply-encoder.ts';
 import {
@@ -31,72 +31,60 @@ import {
   type RequestBytes,
 } from './request-decoder.ts';
 import type { Request } from './request.ts';
-
-/** Sends a reply: `errno` 0 for success. False: the kernel no longer wants it. */
-export type Respond = (request: Request, errno: number, body?: Uint8Array) => boolean;
+import { decodeFlushOwner, decodeReleaseOwner } from './write-decoder.ts';
+import type { LockOperations, WriteOperations } from './write-operations.ts';
+import { type RequestInput, type Respond, WriteRouter } from './write-router.ts';
 
 export interface RouterOptions {
   readonly operations: FileSystemOperations;
+  readonly writes: WriteOperations | undefined;
+  readonly locks: LockOperations | undefined;
+  readonly holdings: Holdings;
   readonly respond: Respond;
-  readonly logger: Logger;
-  readonly backing: BackingTable;
+  /** Longest read, and longest write. */
   readonly readBytesMax: number;
-  /** Handles that may be open at a time; the number is counted when it is reached. */
-  readonly handlesMax?: number;
-  readonly limitReached: (limit: string) => void;
 }
 
-/** Open files and directories of one mount; the kernel's own limits on descriptors are far lower. */
-const HANDLES_MAX = 1_048_576;
 /** XATTR_SIZE_MAX and XATTR_LIST_MAX of the kernel. */
 const ATTRIBUTE_BYTES_MAX = 65_536;
 const NUL = Buffer.alloc(1);
 
 export class RequestRouter {
-  readonly nodes = new NodeTable();
   readonly #operations: FileSystemOperations;
+  readonly #holdings: Holdings;
   readonly #respond: Respond;
-  readonly #logger: Logger;
-  readonly #backing: BackingTable;
   readonly #readBytesMax: number;
   readonly #buffers: ReadBuffers;
-  readonly #handlesMax: number;
-  readonly #limitReached: (limit: string) => void;
-  readonly #files = new Map<bigint, NodeId>();
-  readonly #directories = new Map<bigint, NodeId>();
   readonly #scratch = new ReplyScratch();
-  #ended = false;
+  readonly #writeRouter: WriteRouter | undefined;
+  readonly #lockRouter: LockRouter | undefined;
+  readonly #writes: WriteOperations | undefined;
 
   constructor(options: RouterOptions) {
+    const { writes, locks, holdings, respond, readBytesMax } = options;
+    const scratch = this.#scratch;
     this.#operations = options.operations;
-    this.#respond = options.respond;
-    this.#logger = options.logger;
-    this.#backing = options.backing;
-    this.#readBytesMax = options.readBytesMax;
-    this.#buffers = new ReadBuffers(options.readBytesMax);
-    this.#handlesMax = options.handlesMax ?? HANDLES_MAX;
-    this.#limitReached = options.limitReached;
-  }
-
-  get openHandles(): number {
-    return this.#files.size + this.#directories.size;
-  }
-
-  /** No operation is called from here on. */
-  end(): void {
-    this.#ended = true;
+    this.#writes = writes;
+    this.#holdings = holdings;
+    this.#respond = respond;
+    this.#readBytesMax = readBytesMax;
+    this.#buffers = new ReadBuffers(readBytesMax);
+    this.#writeRouter =
+      writes && new WriteRouter({ writes, holdings, respond, scratch, writeBytesMax: readBytesMax });
+    this.#lockRouter = locks && new LockRouter({ locks, holdings, respond, scratch });
   }
 
   /** FORGET and BATCH_FORGET, which have no reply. What does not decode forgets nothing. */
   forget(opcode: number, node: NodeId, input: RequestBytes): void {
-    if (opcode === Opcode.FORGET) this.#forget(node, decodeForget(input));
-    else decodeBatchForget(input, (each, lookups) => this.#forget(each, lookups));
+    if (opcode === Opcode.FORGET) this.#holdings.forget(node, decodeForget(input));
+    else decodeBatchForget(input, (each, lookups) => this.#holdings.forget(each, lookups));
   }
 
   /** Answers everything else. A rejection means that no reply was sent. */
-  async route(request: Request, input: RequestBytes): Promise<void> {
-    if (!this.nodes.holds(request.node) && request.opcode !== Opcode.STATFS)
-      throw new ErrnoError(Errno.ESTALE, 'a node that the kernel does not hold');
+  async route(request: Request, input: RequestInput): Promise<void> {
+    if (request.opcode !== Opcode.STATFS) this.#holdings.requireNode(request.node);
+    const routed = this.#writeRouter?.route(request, input) ?? this.#lockRouter?.route(request, input);
+    if (routed !== undefined) return routed;
     switch (request.opcode) {
       case Opcode.LOOKUP:
         return this.#lookup(request, input);
@@ -112,10 +100,9 @@ export class RequestRouter {
       case Opcode.READ:
         return this.#read(request, input);
       case Opcode.FLUSH:
-        await this.#operations.flush(this.#file(decodeHandle(input)), request);
-        return this.#done(request);
+        return this.#flush(request, input);
       case Opcode.FSYNC:
-        this.#file(decodeHandle(input));
+        this.#holdings.file(decodeHandle(input));
         return this.#done(request);
       case Opcode.RELEASE:
         return this.#release(request, input);
@@ -126,7 +113,7 @@ export class RequestRouter {
       case Opcode.READDIRPLUS:
         return this.#readDirectoryPlus(request, input);
       case Opcode.FSYNCDIR:
-        this.#directory(decodeHandle(input));
+        this.#holdings.directory(decodeHandle(input));
         return this.#done(request);
       case Opcode.RELEASEDIR:
         return this.#releaseDirectory(request, input);
@@ -142,7 +129,7 @@ export class RequestRouter {
       default:
         if (CHANGES.has(request.opcode))
           return this.#operations.refuseChange(operationName(request.opcode), request.node, request);
-        // The kernel remembers this and does without: LSEEK, IOCTL, POLL, BMAP, STATX (there is no birth time).
+        // The kernel remembers this and does without: LSEEK (no holes), IOCTL, POLL, BMAP, STATX (no birth time).
         throw new ErrnoError(Errno.ENOSYS, 'not implemented');
     }
   }
@@ -151,38 +138,12 @@ export class RequestRouter {
     this.#respond(request, 0);
   }
 
-  #file(handle: bigint): bigint {
-    if (!this.#files.has(handle)) throw new ErrnoError(Errno.EBADF, 'unknown file handle');
-    return handle;
-  }
-
-  #directory(handle: bigint): bigint {
-    if (!this.#directories.has(handle)) throw new ErrnoError(Errno.EBADF, 'unknown directory handle');
-    return handle;
-  }
-
-  #forget(node: NodeId, count: bigint): void {
-    const held = this.nodes.giveBack(node, count);
-    if (held < count) this.#logger.warn({ node: String(node) }, 'the kernel forgot more than it held');
-    if (held === 0n || this.#ended) return;
-    this.#quietly('forget', () => this.#operations.forget(node, held));
-  }
-
-  /** For operations that cannot fail: if one does, nobody is waiting for the error. */
-  #quietly(op: string, run: () => void): void {
-    try {
-      run();
-    } catch (error) {
-      this.#logger.error({ op, error: describeError(error) }, 'operation failed');
-    }
-  }
-
   async #lookup(request: Request, input: RequestBytes): Promise<void> {
     const name = decodeName(input);
     const entry = await this.#operations.lookup(request.node, name, request);
     if (entry.node !== 0n) {
-      this.nodes.hold(entry.node);
-      if (!this.#respond(request, 0, this.#scratch.entry(entry))) this.#forget(entry.node, 1n);
+      this.#holdings.holdNode(entry.node);
+      if (!this.#respond(request, 0, this.#scratch.entry(entry))) this.#holdings.forget(entry.node, 1n);
     } else if (entry.entryValidForMs > 0) {
       this.#respond(request, 0, this.#scratch.absent(entry.entryValidForMs));
     } else {
@@ -192,7 +153,7 @@ export class RequestRouter {
 
   async #attributes(request: Request, input: RequestBytes): Promise<void> {
     const { flags, handle } = decodeGetAttributes(input);
-    const known = (flags & GETATTR_HANDLE) !== 0 && this.#files.has(handle) ? handle : undefined;
+    const known = (flags & GETATTR_HANDLE) !== 0 && this.#holdings.hasFile(handle) ? handle : undefined;
     const reply = await this.#operations.attributes(request.node, known, request);
     this.#respond(request, 0, this.#scratch.attributes(reply));
   }
@@ -204,20 +165,24 @@ export class RequestRouter {
   }
 
   async #open(request: Request, input: RequestBytes): Promise<void> {
-    const flags = decodeOpen(input);
-    this.#roomForHandle();
+    const { flags, dropSetIds } = decodeOpen(input);
+    this.#holdings.requireRoom();
     const reply = await this.#operations.open(request.node, flags, request);
-    if (this.#ended) return;
-    invariant(!this.#files.has(reply.handle), 'a file system gives each open its own handle');
-    this.#files.set(reply.handle, request.node);
-    const backingId = this.#backing.open(request.node, reply.backing?.fd);
-    const body = this.#scratch.open(reply.handle, openFlags(reply, backingId), backingId);
-    if (!this.#respond(request, 0, body)) this.#closeFile(reply.handle);
+    if (this.#holdings.ended) return;
+    const { handle } = reply;
+    const answer = this.#holdings.openFile(request.node, reply);
+    try {
+      if (dropSetIds) await this.#writes?.setAttributes(request.node, { dropSetIds, handle }, request);
+    } catch (error) {
+      this.#holdings.closeFile(handle);
+      throw error;
+    }
+    if (!this.#respond(request, 0, this.#scratch.open(handle, answer))) this.#holdings.closeFile(handle);
   }
 
   async #read(request: Request, input: RequestBytes): Promise<void> {
     const range = decodeRead(input, this.#readBytesMax);
-    const handle = this.#file(range.handle);
+    const handle = this.#holdings.file(range.handle);
     const buffer = this.#buffers.take();
     const { offset, length } = range;
     const into = buffer.subarray(0, length);
@@ -227,35 +192,39 @@ export class RequestRouter {
     this.#buffers.giveBack(buffer);
   }
 
-  #release(request: Request, input: RequestBytes): void {
-    this.#closeFile(this.#file(decodeHandle(input)));
+  async #flush(request: Request, input: RequestBytes): Promise<void> {
+    const handle = this.#holdings.file(decodeHandle(input));
+    const owner = decodeFlushOwner(input);
+    try {
+      await this.#operations.flush(handle, request);
+    } finally {
+      this.#lockRouter?.flushed(request.node, owner);
+    }
     this.#done(request);
   }
 
-  #closeFile(handle: bigint): void {
-    const node = this.#files.get(handle);
-    if (node === undefined || this.#ended) return;
-    this.#files.delete(handle);
-    this.#backing.close(node);
-    this.#quietly('release', () => this.#operations.release(handle));
+  #release(request: Request, input: RequestBytes): void {
+    const handle = this.#holdings.file(decodeHandle(input));
+    const flockOwner = decodeReleaseOwner(input);
+    this.#holdings.closeFile(handle);
+    this.#lockRouter?.released(request.node, handle, { flockOwner });
+    this.#done(request);
   }
 
   async #openDirectory(request: Request): Promise<void> {
-    this.#roomForHandle();
+    this.#holdings.requireRoom();
     const reply = await this.#operations.openDirectory(request.node, request);
-    if (this.#ended) return;
-    invariant(!this.#directories.has(reply.handle), 'a file system gives each open its own handle');
-    this.#directories.set(reply.handle, request.node);
-    const flags = reply.keepCache === true ? OpenFlag.CACHE_DIR | OpenFlag.KEEP_CACHE : 0;
-    const body = this.#scratch.open(reply.handle, flags, NO_BACKING);
-    if (!this.#respond(request, 0, body)) this.#closeDirectory(reply.handle);
+    if (this.#holdings.ended) return;
+    const answer = this.#holdings.openDirectory(request.node, reply);
+    const body = this.#scratch.open(reply.handle, answer);
+    if (!this.#respond(request, 0, body)) this.#holdings.closeDirectory(reply.handle);
   }
 
   async #readDirectory(request: Request, input: RequestBytes): Promise<void> {
     const { handle, offset, length } = decodeReadDirectory(input, this.#readBytesMax);
     const packer = new DirectoryPacker(length);
     const sink = packer.add.bind(packer);
-    await this.#operations.readDirectory(this.#directory(handle), offset, sink, request);
+    await this.#operations.readDirectory(this.#holdings.directory(handle), offset, sink, request);
     if (packer.tooSmall) throw new ErrnoError(Errno.EINVAL, 'no room for one record');
     this.#respond(request, 0, packer.packed);
   }
@@ -266,14 +235,14 @@ export class RequestRouter {
     const given: NodeId[] = [];
     const counted = (entry: EntryReply | undefined): EntryReply | undefined => {
       if (entry === undefined || entry.node === 0n) return entry;
-      this.nodes.hold(entry.node);
+      this.#holdings.holdNode(entry.node);
       given.push(entry.node);
       return entry;
     };
     let delivered = false;
     try {
       await this.#operations.readDirectoryPlus(
-        this.#directory(handle),
+        this.#holdings.directory(handle),
         offset,
         (record) => packer.addPlus(record, () => counted(record.entry())),
         request,
@@ -281,18 +250,13 @@ export class RequestRouter {
       if (packer.tooSmall) throw new ErrnoError(Errno.EINVAL, 'no room for one record');
       delivered = this.#respond(request, 0, packer.packed);
     } finally {
-      if (!delivered) for (const node of given) this.#forget(node, 1n);
+      if (!delivered) for (const node of given) this.#holdings.forget(node, 1n);
     }
   }
 
   #releaseDirectory(request: Request, input: RequestBytes): void {
-    this.#closeDirectory(this.#directory(decodeHandle(input)));
+    this.#holdings.closeDirectory(this.#holdings.directory(decodeHandle(input)));
     this.#done(request);
-  }
-
-  #closeDirectory(handle: bigint): void {
-    if (!this.#directories.delete(handle) || this.#ended) return;
-    this.#quietly('releasedir', () => this.#operations.releaseDirectory(handle));
   }
 
   async #getExtendedAttribute(request: Request, input: RequestBytes): Promise<void> {
@@ -311,21 +275,6 @@ export class RequestRouter {
   #sized(request: Request, value: Uint8Array, sizeMax: number): void {
     if (value.length > ATTRIBUTE_BYTES_MAX || (sizeMax > 0 && value.length > sizeMax))
       throw new ErrnoError(Errno.ERANGE, 'extended attribute larger than the room for it');
-    this.#respond(request, 0, sizeMax === 0 ? this.#scratch.size(value.length) : value);
+    this.#respond(request, 0, sizeMax === 0 ? this.#scratch.count(value.length) : value);
   }
-
-  #roomForHandle(): void {
-    if (this.openHandles < this.#handlesMax) return;
-    this.#limitReached('fuse_handles');
-    throw new ErrnoError(Errno.ENOMEM, 'too many open handles');
-  }
-}
-
-/** With passthrough the kernel accepts no flag that is about its page cache. */
-function openFlags(reply: OpenReply, backingId: number): number {
-  let flags = reply.noFlush === true ? OpenFlag.NOFLUSH : 0;
-  if (backingId !== NO_BACKING) return flags | OpenFlag.PASSTHROUGH;
-  if (reply.directIo === true) flags |= OpenFlag.DIRECT_IO;
-  if (reply.keepCache === true) flags |= OpenFlag.KEEP_CACHE;
-  return flags;
 }

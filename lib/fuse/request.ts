@@ -7,6 +7,7 @@
 import type { NodeId } from '../base/brand.ts';
 import type { RequestChannel } from './device.ts';
 import { Errno } from './errno.ts';
+import { Opcode } from './opcodes.ts';
 import { ErrnoError, type RequestContext } from './operations.ts';
 import type { RequestHeader } from './request-decoder.ts';
 
@@ -57,20 +58,29 @@ export class Request implements RequestContext {
 /** The requests that wait for an answer. */
 export class RequestTable {
   readonly #live = new Map<bigint, Request>();
+  #writes = 0;
   readonly #early = new Set<bigint>();
 
   get size(): number {
     return this.#live.size;
   }
 
+  /** WRITEs among them. */
+  get writes(): number {
+    return this.#writes;
+  }
+
   add(request: Request): void {
     this.#live.set(request.unique, request);
+    if (request.opcode === Opcode.WRITE) this.#writes++;
     if (this.#early.size > 0 && this.#early.delete(request.unique)) request.abort('interrupted');
   }
 
   /** False: it was not there, so it has been answered. */
   remove(request: Request): boolean {
-    return this.#live.delete(request.unique);
+    const wasLive = this.#live.delete(request.unique);
+    if (wasLive && request.opcode === Opcode.WRITE) this.#writes--;
+    return wasLive;
   }
 
   interrupt(unique: bigint): void {

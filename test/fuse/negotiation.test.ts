@@ -3,8 +3,8 @@ import { encodeAgreement, InitFlag, negotiate, type Agreement } from '../../lib/
 
 const kernel = { major: 7, minor: 45, readAheadBytesMax: 131_072, flags: 0xffff_ffff_ffff_ffffn };
 
-function agreed(init: Partial<typeof kernel>): Agreement {
-  const result = negotiate({ ...kernel, ...init });
+function agreed(init: Partial<typeof kernel>, able = { locks: false }): Agreement {
+  const result = negotiate({ ...kernel, ...init }, able);
   if (result.state !== 'agreed') throw new Error(result.state);
   return result.agreement;
 }
@@ -17,7 +17,7 @@ t.test('negotiation asks a new kernel for passthrough and 1 MiB reads', async (t
   t.same([bytes.readUInt32LE(0), bytes.readUInt32LE(4)], [7, 45]);
   t.equal(bytes.readUInt32LE(20), 1_048_576, 'max_write');
   t.equal(bytes.readUInt16LE(28), 256, 'max_pages');
-  t.equal(bytes.readUInt32LE(32), 32, 'flags2: PASSTHROUGH');
+  t.equal(bytes.readUInt32LE(32), 32 | 64, 'flags2: PASSTHROUGH, NO_EXPORT_SUPPORT');
   t.equal(bytes.readUInt32LE(36), 1, 'max_stack_depth');
 });
 
@@ -25,6 +25,13 @@ t.test('negotiation never asks for what it leaves off on purpose', async (t) => 
   const { flags } = agreed({});
   const known = Object.values(InitFlag).reduce((all, flag) => all | flag, 0n);
   t.equal(flags & ~known, 0n);
+});
+
+t.test('negotiation asks for locks only of who can keep them', async (t) => {
+  const locks = InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS;
+  t.equal(agreed({}).flags & locks, 0n);
+  t.equal(agreed({}, { locks: true }).flags & locks, locks);
+  t.equal(agreed({ flags: 0n }, { locks: true }).flags, 0n);
 });
 
 t.test('negotiation falls back where the kernel does not offer something', async (t) => {
@@ -39,7 +46,7 @@ t.test('negotiation falls back where the kernel does not offer something', async
 });
 
 t.test('negotiation refuses versions it cannot speak', async (t) => {
-  t.same(negotiate({ ...kernel, major: 8 }), { state: 'retry' });
-  t.same(negotiate({ ...kernel, major: 6 }), { state: 'too-old' });
-  t.same(negotiate({ ...kernel, minor: 30 }), { state: 'too-old' });
+  t.same(negotiate({ ...kernel, major: 8 }, { locks: true }), { state: 'retry' });
+  t.same(negotiate({ ...kernel, major: 6 }, { locks: true }), { state: 'too-old' });
+  t.same(negotiate({ ...kernel, minor: 30 }, { locks: true }), { state: 'too-old' });
 });
