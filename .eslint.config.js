@@ -74,6 +74,7 @@ export default tseslint.config(
     files: ['lib/base/clock.ts'],
     rules: { 'no-restricted-globals': 'off', 'no-restricted-properties': 'off' },
   },
+  { files: ['lib/base/boot-clock.ts'], rules: { 'no-restricted-imports': ['error', { paths: disk }] } },
   {
     files: ['cache/disk.ts'],
     rules: { 'no-restricted-imports': ['error', { paths: [...network, ...ffi] }] },

@@ -28,6 +28,11 @@ export const systemClock: Clock = {
   },
 };
 
+/** Calls `run` in a later turn of the event loop, after everything that this one still does, in the order of calls. */
+export function nextTurn(run: () => void): void {
+  setImmediate(run);
+}
+
 /** Resolves after `delayMs`, or rejects with the signal's reason. */
 export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {

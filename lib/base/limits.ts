@@ -22,6 +22,8 @@ export const WHOLE_ON_OPEN_BYTES_DEFAULT = 8 * MIB;
 export const ORIGIN_DEADLINE_MS = 10_000;
 /** Deadline of one answer to a program that waits for the object store, retries included. */
 export const STORE_DEADLINE_MS = 60_000;
+/** How long an operation on a name waits for an origin that cannot be reached. */
+export const PARTITION_WAIT_MS_DEFAULT = 30_000;
 /** Entries in one page of a directory listing between satellite and origin. */
 export const LIST_PAGE_ENTRIES = 1_000;
 

@@ -31,6 +31,7 @@ export function mountOptionsOf(
     cacheBytes: values['cache-size'],
     blockBytes: values['block-size'],
     wholeOnOpenBytes: values['whole-on-open'],
+    partitionWaitMs: values['partition-wait'],
     driver: values.driver,
     readOnly: values['read-only'],
     allowOther: values['allow-other'],

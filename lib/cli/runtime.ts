@@ -38,6 +38,8 @@ export interface MountOptions {
   readonly cacheBytes: number;
   readonly blockBytes: number;
   readonly wholeOnOpenBytes: number;
+  /** How long operations on names wait for an origin that cannot be reached. */
+  readonly partitionWaitMs: number;
   readonly driver: 'kernel' | 'portable';
   readonly readOnly: boolean;
   readonly allowOther: boolean;

@@ -5,6 +5,7 @@ import {
   FUSE_READ_BYTES_MAX,
   GIB,
   MIB,
+  PARTITION_WAIT_MS_DEFAULT,
   WHOLE_ON_OPEN_BYTES_DEFAULT,
 } from '../base/limits.ts';
 import { clientSettings } from './client-settings.ts';
@@ -12,6 +13,7 @@ import { processSettings } from './process-settings.ts';
 import { type Settings, setting, type ValuesOf } from './settings.ts';
 import {
   choiceSchema,
+  durationSchema,
   formatSize,
   labelsSchema,
   pathSchema,
@@ -23,6 +25,7 @@ import {
 const BLOCK_BYTES_MAX = 64 * MIB;
 const WHOLE_ON_OPEN_BYTES_MAX = 1 * GIB;
 const FETCH_THREADS_MAX = 64;
+const PARTITION_WAIT_MS_MAX = 24 * 60 * 60_000;
 const FETCH_THREADS_DEFAULT = 2;
 
 export const DRIVERS = ['kernel', 'portable'] as const;
@@ -72,6 +75,12 @@ export const mountSettings = {
     placeholder: 'count',
     fallback: { value: FETCH_THREADS_DEFAULT, text: String(FETCH_THREADS_DEFAULT) },
   }),
+  'partition-wait': setting({
+    schema: durationSchema({ minMs: 0 }),
+    description: 'how long programs wait for an origin that cannot be reached, before they see ETIMEDOUT',
+    placeholder: 'duration',
+    fallback: { value: PARTITION_WAIT_MS_DEFAULT, text: '30s' },
+  }),
   labels: setting<Readonly<Record<string, string>>>({
     schema: labelsSchema,
     description: 'a label of this satellite, key=value; may be repeated',
@@ -103,6 +112,9 @@ export function checkMountSettings(values: ValuesOf<typeof mountSettings>): void
       `--cache-size: ${formatSize(values['cache-size'])} is smaller than one block of ${formatSize(blockBytes)}`,
       { hint: 'give the cache the room of the data you read often, such as 100GiB' },
     );
+  }
+  if (values['partition-wait'] > PARTITION_WAIT_MS_MAX) {
+    throw new UsageError('--partition-wait: is more than a day', { hint: 'choose at most 24h' });
   }
   if (!values['read-only']) {
     throw new UsageError('read-only: mounts of this release cannot be written to', {

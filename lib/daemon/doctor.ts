@@ -7,7 +7,7 @@ import { describeError, hintOf } from '../base/errors.ts';
 import { GIB, ORIGIN_DEADLINE_MS } from '../base/limits.ts';
 import type { DoctorOptions, Finding } from '../cli/runtime.ts';
 import { probeKernel } from '../fuse/kernel-probe.ts';
-import { openOriginNamespace } from '../namespace/origin-namespace.ts';
+import { openOriginNames } from '../namespace/origin-names.ts';
 import { createOriginClient } from '../rpc/origin-client.ts';
 import { openStore } from '../store/open-store.ts';
 import { createLogger } from '../telemetry/log.ts';
@@ -162,7 +162,7 @@ async function storeUrlOf(
   address: string,
   { exportName, credentials }: { readonly exportName: string } & Pick<DoctorOptions, 'credentials'>,
 ): Promise<string> {
-  const { namespace, exportInfo } = await openOriginNamespace({
+  const { remote: namespace, exportInfo } = await openOriginNames({
     address,
     credentials,
     exportName,

@@ -8,15 +8,20 @@
 import os from 'node:os';
 import { openNvmeCache } from '../../cache/nvme-cache.ts';
 import { ROOT_INODE } from '../base/brand.ts';
-import { systemClock } from '../base/clock.ts';
+import { bootClock } from '../base/boot-clock.ts';
+import { nextTurn, systemClock } from '../base/clock.ts';
 import { describeError } from '../base/errors.ts';
+import { ORIGIN_DEADLINE_MS } from '../base/limits.ts';
 import type { MountOptions, MountStatus, Running } from '../cli/runtime.ts';
 import { startControlServer } from '../control/control-server.ts';
 import { mountKernel } from '../fuse/kernel-driver.ts';
 import { prepareMountpoint } from '../fuse/mountpoint.ts';
 import { mountPortable } from '../fuse/portable-driver.ts';
-import type { Namespace } from '../namespace/namespace.ts';
-import { openOriginNamespace } from '../namespace/origin-namespace.ts';
+import { HeldNames } from '../namespace/held-names.ts';
+import { LeasedNamespace } from '../namespace/leased-namespace.ts';
+import { NameCache } from '../namespace/name-cache.ts';
+import { openOriginNames } from '../namespace/origin-names.ts';
+import type { RemoteNames } from '../namespace/remote-names.ts';
 import { createStreamObserver } from '../prefetch/stream-observer.ts';
 import { startMetricsServer } from '../rpc/metrics-server.ts';
 import { createLogger, type Logger } from '../telemetry/log.ts';
@@ -89,7 +94,7 @@ async function assemble(
   // The path as the mount table shows it: links are followed here, once.
   const mountpoint = await prepareMountpoint(options.mountpoint, clock);
 
-  const { namespace, exportInfo } = await openOriginNamespace({
+  const { remote, exportInfo } = await openOriginNames({
     address: options.origin,
     credentials: options.credentials,
     exportName: options.exportName,
@@ -97,6 +102,16 @@ async function assemble(
     clock,
     logger,
     signal,
+  });
+  const leaseClock = bootClock();
+  const held = new HeldNames({ cache: new NameCache(), metrics, onReleased: () => undefined });
+  const namespace = new LeasedNamespace({
+    remote,
+    held,
+    term: { session: undefined, validUntilMs: 0 },
+    clock: leaseClock,
+    metrics,
+    partitionWaitMs: options.partitionWaitMs,
   });
   teardown.add('namespace', () => namespace.close());
   signal.throwIfAborted();
@@ -132,6 +147,9 @@ async function assemble(
     cache,
     observer: createStreamObserver({ clock }),
     clock,
+    leaseClock,
+    nextTurn,
+    namesDeadlineMs: options.partitionWaitMs + 2 * ORIGIN_DEADLINE_MS,
     logger,
     metrics,
     wholeOnOpenBytes: options.wholeOnOpenBytes,
@@ -144,7 +162,7 @@ async function assemble(
   const ready = async (): Promise<true | string> => {
     if (ending !== undefined) return `stopping: ${ending}`;
     if (!mounted) return 'not mounted yet';
-    return (await answers(namespace)) || 'the origin does not answer';
+    return (await answers(remote)) || 'the origin does not answer';
   };
   if (options.metrics !== undefined) {
     const server = await startMetricsServer({
@@ -182,7 +200,7 @@ async function assemble(
       passthrough,
       readOnly: true,
       upSeconds: (clock.nowMs() - startedMs) / 1000,
-      originReachable: await answers(namespace),
+      originReachable: await answers(remote),
       store: exportInfo.storeUrl,
       openFiles,
       nodes,
@@ -230,11 +248,11 @@ async function assemble(
 }
 
 /** Whether the origin answers a small question now. */
-async function answers(namespace: Namespace): Promise<boolean> {
+async function answers(remote: RemoteNames): Promise<boolean> {
   const abort = new AbortController();
   const cancel = systemClock.after(ORIGIN_PROBE_MS, () => abort.abort(new Error('no answer in time')));
   try {
-    await namespace.attributes(ROOT_INODE, { signal: abort.signal });
+    await remote.attributes(ROOT_INODE, { signal: abort.signal });
     return true;
   } catch {
     return false;

@@ -7,7 +7,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { systemClock } from '../base/clock.ts';
-import { BLOCK_BYTES_DEFAULT, WHOLE_ON_OPEN_BYTES_DEFAULT } from '../base/limits.ts';
+import { BLOCK_BYTES_DEFAULT, PARTITION_WAIT_MS_DEFAULT, WHOLE_ON_OPEN_BYTES_DEFAULT } from '../base/limits.ts';
 import { type UpOptions, type UpRunning } from '../cli/runtime.ts';
 import { startOrigin } from '../origin/origin-server.ts';
 import { openStore } from '../store/open-store.ts';
@@ -59,6 +59,7 @@ export async function up(options: UpOptions, version: string): Promise<UpRunning
       cacheBytes: options.cacheBytes,
       blockBytes: BLOCK_BYTES_DEFAULT,
       wholeOnOpenBytes: WHOLE_ON_OPEN_BYTES_DEFAULT,
+      partitionWaitMs: PARTITION_WAIT_MS_DEFAULT,
       driver: options.driver,
       readOnly: true,
       allowOther: true,

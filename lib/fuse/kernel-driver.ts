@@ -202,7 +202,6 @@ class KernelDriver implements Driver {
     const { calls, device, metrics } = this.#options;
     const notify = new KernelNotify({
       channel: device,
-      epoch: agreement.epoch,
       limitReached: (limit) => metrics.limitReached.labels({ limit }).inc(),
     });
     this.#notify = notify;
@@ -213,8 +212,12 @@ class KernelDriver implements Driver {
     const passthrough = agreement.passthrough && this.#mayRegister(registrar);
     return {
       connection: {
-        abilities: { passthrough, readBytesMax: agreement.readBytesMax },
-        invalidateNode: (node) => notify.invalidateNode(node),
+        abilities: {
+          passthrough,
+          readBytesMax: agreement.readBytesMax,
+          notifications: agreement.epoch ? 'all' : 'entries',
+        },
+        invalidateAttributes: (node) => notify.invalidateAttributes(node),
         invalidateEntry: (parent, name) => notify.invalidateEntry(parent, name),
         invalidateAllEntries: () => notify.invalidateAllEntries(),
       },

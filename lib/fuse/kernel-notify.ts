@@ -1,9 +1,13 @@
 /**
- * Tells the kernel to drop what it has cached.
+ * Tells the kernel to ask again before it uses what it has cached.
  *
- * A notification may wait for a lock of the kernel that an unanswered request holds, so it is written by a
- * thread of the pool, and only one at a time, so that a stuck one costs one thread and never the answering of
- * requests. `INC_EPOCH` takes no lock and overtakes all others. What the kernel does not hold is dropped already.
+ * The notification of one entry may wait for a lock of the kernel that an unanswered request holds, so it is written by
+ * a thread of the pool, and only one at a time, so that a stuck one costs one thread and never the answering of
+ * requests. Those of attributes and of all entries (`INC_EPOCH`) take no lock: they are written at once by the calling
+ * thread and overtake all others. What the kernel does not hold needs no notification.
+ *
+ * Entries are made to expire rather than removed: a working directory keeps its name, and kernels before 6.2, which do
+ * not know that, remove them.
  */
 import type { NodeId } from '../base/brand.ts';
 import { NAME_BYTES_MAX } from '../base/limits.ts';
@@ -13,6 +17,8 @@ import { Notification } from './opcodes.ts';
 import { FuseError } from './operations.ts';
 import { encodeHeader, OUT_HEADER_BYTES } from './reply-encoder.ts';
 
+/** FUSE_EXPIRE_ONLY. */
+const EXPIRE_ONLY = 1;
 /** Notifications that wait behind one that is stuck. */
 export const NOTIFICATIONS_MAX = 8192;
 
@@ -29,10 +35,11 @@ function message(code: number, bodyBytes: number): { bytes: Buffer; view: DataVi
   return { bytes, view };
 }
 
-/** `struct fuse_notify_inval_inode_out`: attributes, and all pages from offset 0 on. */
-export function encodeInvalidateNode(node: NodeId): Uint8Array {
+/** `struct fuse_notify_inval_inode_out`; a negative offset means attributes alone, without the pages. */
+export function encodeInvalidateAttributes(node: NodeId): Uint8Array {
   const { bytes, view } = message(Notification.INVAL_INODE, 24);
   view.setBigUint64(OUT_HEADER_BYTES, node, true);
+  view.setBigInt64(OUT_HEADER_BYTES + 8, -1n, true);
   return bytes;
 }
 
@@ -41,32 +48,26 @@ export function encodeInvalidateEntry(parent: NodeId, name: Uint8Array): Uint8Ar
   const { bytes, view } = message(Notification.INVAL_ENTRY, 16 + name.length + 1);
   view.setBigUint64(OUT_HEADER_BYTES, parent, true);
   view.setUint32(OUT_HEADER_BYTES + 8, name.length, true);
+  view.setUint32(OUT_HEADER_BYTES + 12, EXPIRE_ONLY, true);
   bytes.set(name, OUT_HEADER_BYTES + 16);
   return bytes;
 }
 
 export class KernelNotify {
   readonly #channel: RequestChannel;
-  readonly #epoch: boolean;
   readonly #limitReached: (limit: string) => void;
   readonly #waiting: Waiting[] = [];
   #busy = false;
   #ended = false;
 
-  constructor(options: {
-    readonly channel: RequestChannel;
-    /** The kernel knows `INC_EPOCH`. */
-    readonly epoch: boolean;
-    readonly limitReached: (limit: string) => void;
-  }) {
+  constructor(options: { readonly channel: RequestChannel; readonly limitReached: (limit: string) => void }) {
     this.#channel = options.channel;
-    this.#epoch = options.epoch;
     this.#limitReached = options.limitReached;
   }
 
-  /** @throws FuseError `notification` */
-  invalidateNode(node: NodeId): Promise<void> {
-    return this.#enqueue(encodeInvalidateNode(node));
+  /** Written at once by the calling thread. False: the kernel refused. */
+  invalidateAttributes(node: NodeId): boolean {
+    return this.#write(encodeInvalidateAttributes(node));
   }
 
   /** @throws FuseError `notification` */
@@ -76,18 +77,21 @@ export class KernelNotify {
     return this.#enqueue(encodeInvalidateEntry(parent, name));
   }
 
-  /** Written at once by the calling thread. False: this kernel cannot. */
-  invalidateAllEntries(): Promise<boolean> {
-    if (!this.#epoch || this.#ended) return Promise.resolve(this.#ended);
-    const { bytes } = message(Notification.INC_EPOCH, 0);
-    const failed = this.#channel.send(bytes, undefined);
-    return Promise.resolve(failed === 0 || isGone(failed));
+  /** Written at once by the calling thread. False: the kernel refused, as those do that do not know `INC_EPOCH`. */
+  invalidateAllEntries(): boolean {
+    return this.#write(message(Notification.INC_EPOCH, 0).bytes);
   }
 
   /** The mount is gone, and with it all that was cached. */
   end(): void {
     this.#ended = true;
     for (const { done } of this.#waiting.splice(0)) done(null);
+  }
+
+  #write(bytes: Uint8Array): boolean {
+    if (this.#ended) return true;
+    const failed = this.#channel.send(bytes, undefined);
+    return failed === 0 || isGone(failed);
   }
 
   #enqueue(bytes: Uint8Array): Promise<void> {

@@ -144,12 +144,19 @@ export interface DriverConnection {
     readonly passthrough: boolean;
     /** Longest one read can be. */
     readonly readBytesMax: number;
+    /** What the driver can make the kernel forget: nothing, one entry at a time, or all entries at once too. */
+    readonly notifications: 'none' | 'entries' | 'all';
   };
-  /** Drops the kernel's cached attributes and, from `offset` on, pages of a node. Never called on the request path. */
-  invalidateNode(node: NodeId): Promise<void>;
+  /** The kernel asks again before it uses a node's attributes. At once, takes no lock. False: refused. */
+  invalidateAttributes(node: NodeId): boolean;
+  /**
+   * The kernel asks again before it uses an entry. Waits for the lock of the directory, which an operation that is
+   * being answered may hold.
+   * @throws FuseError `notification`
+   */
   invalidateEntry(parent: NodeId, name: Uint8Array): Promise<void>;
-  /** All entries of the mount at once; takes no kernel lock. False: this kernel cannot. */
-  invalidateAllEntries(): Promise<boolean>;
+  /** All entries of the mount; at once, takes no lock. False: refused. */
+  invalidateAllEntries(): boolean;
 }
 
 export interface FileSystemOperations {

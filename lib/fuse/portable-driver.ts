@@ -73,11 +73,15 @@ class PortableDriver implements Driver {
   async start(): Promise<void> {
     const { clock, operations, logger } = this.#options;
     operations.connected({
-      abilities: { passthrough: false, readBytesMax: Math.min(READ_BYTES_MAX, FUSE_READ_BYTES_MAX) },
-      invalidateNode: () => Promise.resolve(),
+      abilities: {
+        passthrough: false,
+        readBytesMax: Math.min(READ_BYTES_MAX, FUSE_READ_BYTES_MAX),
+        notifications: 'none',
+      },
+      invalidateAttributes: () => false,
       invalidateEntry: () => Promise.resolve(),
       // Nothing is cached, so nothing is left of it.
-      invalidateAllEntries: () => Promise.resolve(true),
+      invalidateAllEntries: () => false,
     });
     const failure = await within(this.#mount(), MOUNT_DEADLINE_MS, clock);
     this.#unmounter = new Unmounter({

@@ -1,8 +1,10 @@
 /**
  * The contract of the satellite's view of names.
  *
- * Every answer says for how long it may be used (`validForMs`, by the satellite's clock, from when it is
- * returned); 0 means once. Without leases it is always 0: each call asks the origin, which is strict and slow.
+ * What is held under leases is answered at once by `knownName` and `knownAttributes`, with the time for which it may be
+ * used, by the satellite's clock. It is right in the turn of the event loop in which it is asked for: whoever passes it
+ * on with that time does so before another turn, since messages of the origin are applied in turns of their own.
+ * Everything else asks the origin, and such an answer is for the one operation that asked.
  */
 import type { InodeNumber } from '../base/brand.ts';
 import { PerigeeError } from '../base/errors.ts';
@@ -46,13 +48,13 @@ export interface NamespaceOptions {
   readonly signal?: AbortSignal;
 }
 
-export interface LookupAnswer {
+export interface KnownName {
   /** Undefined: there is no such name. */
   readonly attributes: InodeAttributes | undefined;
   readonly validForMs: number;
 }
 
-export interface AttributesAnswer {
+export interface KnownAttributes {
   readonly attributes: InodeAttributes;
   readonly validForMs: number;
 }
@@ -62,12 +64,11 @@ export interface DirectoryEntry {
   readonly attributes: InodeAttributes;
 }
 
-export interface ListAnswer {
+export interface ListPage {
   /** Ordered by the UTF-8 bytes of their names. */
   readonly entries: readonly DirectoryEntry[];
   /** Pass as `after` for the next page; undefined on the last one. */
   readonly next: string | undefined;
-  readonly validForMs: number;
 }
 
 export interface ExportUsage {
@@ -78,14 +79,43 @@ export interface ExportUsage {
   readonly inodesUsed: bigint;
 }
 
+/** A name that must not be served any more from what was known of it. */
+export interface DroppedName {
+  readonly directory: InodeNumber;
+  /** The root is the empty name in itself. */
+  readonly name: string;
+  /** What it stood for; undefined: it was known to be absent. */
+  readonly inode: InodeNumber | undefined;
+  /** It stands for the same inode; only the attributes are old. */
+  readonly attributesOnly: boolean;
+}
+
+/** Whoever keeps answers beyond the turn in which they were given: the kernel, in the end. */
+export interface NamesListener {
+  /** Resolves when none of these is served any more. Never rejects. */
+  drop(names: readonly DroppedName[]): Promise<void>;
+  /** All names and attributes. */
+  dropAll(): Promise<void>;
+  /** Those in these directories, about which nothing was asked for a while. */
+  dropDirectories(directories: readonly InodeNumber[]): Promise<void>;
+}
+
 export interface Namespace {
-  lookup(parent: InodeNumber, name: string, options?: NamespaceOptions): Promise<LookupAnswer>;
-  attributes(inode: InodeNumber, options?: NamespaceOptions): Promise<AttributesAnswer>;
+  /** Undefined: the origin must be asked. */
+  knownName(parent: InodeNumber, name: string): KnownName | undefined;
+  knownAttributes(inode: InodeNumber): KnownAttributes | undefined;
+  /** Undefined: there is no such name. */
+  lookup(parent: InodeNumber, name: string, options?: NamespaceOptions): Promise<InodeAttributes | undefined>;
+  attributes(inode: InodeNumber, options?: NamespaceOptions): Promise<InodeAttributes>;
   list(
     directory: InodeNumber,
     page: { readonly after?: string; readonly entriesMax: number },
     options?: NamespaceOptions,
-  ): Promise<ListAnswer>;
+  ): Promise<ListPage>;
+  /** What covers the names of a directory, for people: `directory`, `subtree:/path` or `none`. */
+  leaseText(directory: InodeNumber): string;
+  /** At most one listens. */
+  listen(listener: NamesListener): void;
   usage(options?: NamespaceOptions): Promise<ExportUsage>;
   /** Tells the origin that a fetch of this version failed because the object has changed; resolves when the origin has looked again. */
   reportStale(inode: InodeNumber, source: VersionSource, options?: NamespaceOptions): Promise<void>;

@@ -87,6 +87,39 @@ export function createMetrics() {
       labelNames: ['call', 'result'] as const,
       registers,
     }),
+    nameAnswers: new Counter({
+      name: 'perigee_name_answers_total',
+      help: 'Answers about names by result: held (no call), kept (asked, and held from now on), once (asked, and not held)',
+      labelNames: ['result'] as const,
+      registers,
+    }),
+    namesCached: new Gauge({
+      name: 'perigee_names_cached',
+      help: 'Names that the satellite holds under leases, absent ones included',
+      registers,
+    }),
+    namesWithdrawn: new Counter({
+      name: 'perigee_names_withdrawn_total',
+      help: 'Names that the origin has withdrawn from this satellite',
+      registers,
+    }),
+    namesUpdated: new Counter({
+      name: 'perigee_names_updated_total',
+      help: 'Names that the origin has told this satellite after a change',
+      registers,
+    }),
+    kernelNotifications: new Counter({
+      name: 'perigee_kernel_notifications_total',
+      help: 'Notifications to the kernel by kind (entry, attributes, epoch) and result (ok, late, failed)',
+      labelNames: ['kind', 'result'] as const,
+      registers,
+    }),
+    sessionsLost: new Counter({
+      name: 'perigee_sessions_lost_total',
+      help: 'Lease sessions that ended with all their names, by reason',
+      labelNames: ['reason'] as const,
+      registers,
+    }),
     limitReached: new Counter({
       name: 'perigee_limit_reached_total',
       help: 'A named limit made something wait or fail',

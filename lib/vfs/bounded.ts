@@ -3,12 +3,11 @@
  * covers both, and the wait ends at the bound even if that signal is ignored.
  */
 import type { Clock } from '../base/clock.ts';
-import { ORIGIN_DEADLINE_MS, STORE_DEADLINE_MS } from '../base/limits.ts';
+import { STORE_DEADLINE_MS } from '../base/limits.ts';
 import { VfsError } from './vfs-error.ts';
 
 /** Those below have deadlines of their own, and theirs is the better message: ours come a little later. */
 const GRACE_MS = 5_000;
-export const NAMESPACE_DEADLINE_MS = ORIGIN_DEADLINE_MS + GRACE_MS;
 export const READ_DEADLINE_MS = STORE_DEADLINE_MS + GRACE_MS;
 
 export interface Bound {

@@ -10,7 +10,7 @@
  */
 import { crc32 } from 'node:zlib';
 import { LIST_PAGE_ENTRIES } from '../base/limits.ts';
-import type { DirectoryEntry, ListAnswer } from '../namespace/namespace.ts';
+import type { DirectoryEntry, ListPage as ListedPage } from '../namespace/namespace.ts';
 
 export const PAGES_KEPT = 4;
 
@@ -33,7 +33,7 @@ interface PageMark {
 export type ListPage = (page: {
   readonly after?: string;
   readonly entriesMax: number;
-}) => Promise<ListAnswer>;
+}) => Promise<ListedPage>;
 
 export class DirectoryPages {
   readonly #list: ListPage;

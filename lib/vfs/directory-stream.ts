@@ -7,7 +7,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { DirectoryEntry, Namespace } from '../namespace/namespace.ts';
 import { directoryType } from './attributes.ts';
-import { bounded, NAMESPACE_DEADLINE_MS } from './bounded.ts';
+import { bounded } from './bounded.ts';
 import { DirectoryPages } from './directory-pages.ts';
 import { encodeName } from './names.ts';
 import type { Node } from './node-table.ts';
@@ -29,6 +29,8 @@ const DOT_DOT = Buffer.from('..');
 export interface DirectoryStreamOptions {
   readonly namespace: Namespace;
   readonly clock: Clock;
+  /** Of one page. */
+  readonly deadlineMs: number;
   /** A listed name that cannot be shown. */
   readonly onBadName: (name: string) => void;
 }
@@ -60,7 +62,7 @@ export class DirectoryStream {
     for (let taken = 0; taken === 0 || pages.isReady(position - DOTS);) {
       const page = await bounded(
         this.#options.clock,
-        { signal: options.signal, deadlineMs: NAMESPACE_DEADLINE_MS },
+        { signal: options.signal, deadlineMs: this.#options.deadlineMs },
         () => pages.at(position - DOTS),
       );
       if (page === undefined) return;
@@ -81,8 +83,8 @@ export class DirectoryStream {
   }
 
   #newPages(): DirectoryPages {
-    const { namespace, clock } = this.#options;
-    const bound = { signal: this.#closed.signal, deadlineMs: NAMESPACE_DEADLINE_MS };
+    const { namespace, clock, deadlineMs } = this.#options;
+    const bound = { signal: this.#closed.signal, deadlineMs };
     return new DirectoryPages((page) =>
       bounded(clock, bound, (signal) => namespace.list(this.#directory.inode, page, { signal })),
     );

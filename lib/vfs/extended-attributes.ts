@@ -8,6 +8,8 @@ export interface HeldState {
   readonly version: string | undefined;
   /** Bytes of the blob that are present. */
   readonly cachedBytes: () => number;
+  /** What lets the names around it be used without asking. */
+  readonly lease: () => string;
   readonly mode: () => 'passthrough' | 'served';
 }
 
@@ -18,7 +20,7 @@ const ofFiles: Record<string, (state: HeldState) => string> = {
 };
 
 const ofAll: Record<string, (state: HeldState) => string> = {
-  'user.perigee.lease': () => 'none',
+  'user.perigee.lease': (state) => state.lease(),
   'user.perigee.policy': () => 'default',
 };
 

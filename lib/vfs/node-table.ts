@@ -32,7 +32,10 @@ export interface Node {
   asked: number;
   /** The kernel was never allowed to remember a name of this node: each walk along a path looks it up again. */
   isLookedUpEachTime: boolean;
-  /** Where it was last looked up; for people only. */
+  /** Until when the kernel may use its attributes, and the names below it; 0: not at all. */
+  attributesUntilMs: number;
+  entriesUntilMs: number;
+  /** Where it was last looked up. */
   parent: Node | undefined;
   name: string;
   lookups: number;
@@ -62,6 +65,8 @@ export interface NodeTableOptions {
   readonly isOutdated: (node: Node) => boolean;
 }
 
+const NO_NODES: readonly Node[] = [];
+
 export class NodeTable {
   readonly root: Node;
   readonly #isOutdated: (node: Node) => boolean;
@@ -82,6 +87,10 @@ export class NodeTable {
 
   get(id: NodeId): Node | undefined {
     return this.#nodes.get(id);
+  }
+
+  ofInode(inode: InodeNumber): readonly Node[] {
+    return this.#byInode.get(inode) ?? NO_NODES;
   }
 
   all(): IterableIterator<Node> {
@@ -194,6 +203,8 @@ function newNode(
     attributes: undefined,
     asked: 0,
     isLookedUpEachTime: true,
+    attributesUntilMs: 0,
+    entriesUntilMs: 0,
     parent: undefined,
     name: '',
     lookups: 0,

@@ -8,12 +8,13 @@ import type { VersionId } from '../base/brand.ts';
 import { describeError } from '../base/errors.ts';
 import type { Namespace } from '../namespace/namespace.ts';
 import type { VersionSource } from '../tiers/tier.ts';
-import { bounded, NAMESPACE_DEADLINE_MS } from './bounded.ts';
+import { bounded } from './bounded.ts';
 import type { Node } from './node-table.ts';
 
 export interface StaleReportsOptions {
   readonly namespace: Namespace;
   readonly clock: Clock;
+  readonly namesDeadlineMs: number;
   readonly logger: Logger;
   readonly signal: AbortSignal;
 }
@@ -36,9 +37,9 @@ export class StaleReports {
   }
 
   async #report(node: Node, source: VersionSource): Promise<void> {
-    const { namespace, clock, logger, signal } = this.#options;
+    const { namespace, clock, namesDeadlineMs, logger, signal } = this.#options;
     try {
-      await bounded(clock, { signal, deadlineMs: NAMESPACE_DEADLINE_MS }, (bound) =>
+      await bounded(clock, { signal, deadlineMs: namesDeadlineMs }, (bound) =>
         namespace.reportStale(node.inode, source, { signal: bound }),
       );
     } catch (error) {

@@ -1,8 +1,9 @@
 /**
  * POSIX semantics, read side, over inodes, versions and handles: what a driver calls.
  *
- * - Every lookup asks the namespace, and passes on for how long the answer may be used. So does a getattr, unless the
- *   kernel had to look the file up within the same call, or the call is about an open file.
+ * - What the namespace holds is answered at once, and the kernel may keep it for as long as the namespace says: such an
+ *   answer is read and handed on within one turn of the event loop. All else is asked for, and the kernel keeps nothing
+ *   of it, unless the namespace holds it by then.
  * - A file's node stands for one version, so a handle sees one version from open to close whatever others commit, and
  *   fstat shows that version.
  * - The version of a handle is the one that the lookup of the same open(2) found. When that one is gone from the object
@@ -31,17 +32,18 @@ import {
   type OpenReply,
   type RequestContext,
 } from '../fuse/operations.ts';
-import type { AttributesAnswer, DirectoryEntry, InodeAttributes, Namespace } from '../namespace/namespace.ts';
+import type { DirectoryEntry, InodeAttributes, KnownAttributes, Namespace } from '../namespace/namespace.ts';
 import type { AccessObserver } from '../prefetch/access-observer.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { isPermitted, nodeAttributes, NO_ATTRIBUTES, WANT_WRITE } from './attributes.ts';
-import { bounded, NAMESPACE_DEADLINE_MS } from './bounded.ts';
+import { bounded } from './bounded.ts';
 import { DirectoryStream, type StreamRecord } from './directory-stream.ts';
 import { errnoOf } from './errno-of.ts';
 import { extendedAttribute, extendedAttributeNames, type HeldState } from './extended-attributes.ts';
 import { FileOpener } from './file-opener.ts';
 import { HandleTable } from './handle-table.ts';
+import { KernelCache } from './kernel-cache.ts';
 import { decodeName } from './names.ts';
 import { NodeTable, type Entry, type Node } from './node-table.ts';
 import { OperationGuard } from './operation-guard.ts';
@@ -60,6 +62,11 @@ export interface VfsOptions {
   readonly cache: BlockCache;
   readonly observer: AccessObserver;
   readonly clock: Clock;
+  /** The clock of the leases: it counts suspension. */
+  readonly leaseClock: Clock;
+  readonly nextTurn: (run: () => void) => void;
+  /** How long an operation may wait for names. */
+  readonly namesDeadlineMs: number;
   readonly logger: Logger;
   readonly metrics: Metrics;
   /** A file up to this size is fetched whole inside open. */
@@ -94,6 +101,7 @@ class ReadOnlyVfs implements Vfs {
   readonly #handles = new HandleTable();
   readonly #reader: Reader;
   readonly #opener: FileOpener;
+  readonly #kernel: KernelCache;
   /** Orders what the namespace is asked. */
   #lastAsked = 0;
 
@@ -105,16 +113,20 @@ class ReadOnlyVfs implements Vfs {
       rootInode: options.exportRoot ?? ROOT_INODE,
       isOutdated: (node) => this.#opener.isOutdated(node),
     });
-    const reports = new StaleReports({ namespace, clock, logger, signal: this.#ended.signal });
+    this.#kernel = new KernelCache({ ...options, nodes: this.#nodes, clock: options.leaseClock });
+    namespace.listen(this.#kernel);
+    const reports = new StaleReports({ ...options, signal: this.#ended.signal });
     this.#reader = new Reader({ ...options, reports });
     this.#opener = new FileOpener({ ...options, nodes: this.#nodes, reader: this.#reader });
   }
 
   connected(connection: DriverConnection): void {
+    this.#kernel.connect(connection);
     this.#opener.passthroughAble = connection.abilities.passthrough;
   }
 
   disconnected(): void {
+    this.#kernel.connect(undefined);
     this.#ended.abort();
     for (const id of this.#handles.ids()) this.#close(id);
   }
@@ -140,11 +152,17 @@ class ReadOnlyVfs implements Vfs {
       const directory = this.#directory(parent);
       const text = decodeName(name);
       if (text === undefined) return noEntry(0);
+      const { namespace } = this.#options;
       const asked = ++this.#lastAsked;
-      const { attributes, validForMs } = await this.#ask(context, (signal) =>
-        this.#options.namespace.lookup(directory.inode, text, { signal }),
-      );
-      if (attributes === undefined) return noEntry(validForMs);
+      let known = namespace.knownName(directory.inode, text);
+      if (known === undefined) {
+        const attributes = await this.#ask(context, (signal) =>
+          namespace.lookup(directory.inode, text, { signal }),
+        );
+        known = namespace.knownName(directory.inode, text) ?? { attributes, validForMs: 0 };
+      }
+      const { attributes, validForMs } = known;
+      if (attributes === undefined) return noEntry(this.#kernel.absenceFor(directory, validForMs));
       return this.#enter(attributes, { parent: directory, name: text, asked, validForMs });
     });
   }
@@ -221,10 +239,11 @@ class ReadOnlyVfs implements Vfs {
   openDirectory(id: NodeId, _context: RequestContext): Promise<OpenReply> {
     return this.#operations.run('opendir', async () => {
       const node = this.#directory(id);
-      const { namespace, clock, logger } = this.#options;
+      const { namespace, clock, namesDeadlineMs, logger } = this.#options;
       const stream = new DirectoryStream(node, {
         namespace,
         clock,
+        deadlineMs: namesDeadlineMs,
         onBadName: (name) => logger.debug({ directory: String(node.inode), name }, 'a name cannot be shown'),
       });
       this.#nodes.hold(node);
@@ -291,11 +310,10 @@ class ReadOnlyVfs implements Vfs {
       return { attributes: own, validForMs: 0, gone: false };
     }
     const asked = ++this.#lastAsked;
-    let answer: AttributesAnswer;
+    let answer: KnownAttributes;
     try {
-      answer = await this.#ask(context, (signal) =>
-        this.#options.namespace.attributes(node.inode, { signal }),
-      );
+      answer =
+        this.#options.namespace.knownAttributes(node.inode) ?? (await this.#askAttributes(node, context));
     } catch (error) {
       return { attributes: knownAfter(error, node), validForMs: 0, gone: errnoOf(error) === Errno.ENOENT };
     }
@@ -305,28 +323,47 @@ class ReadOnlyVfs implements Vfs {
         node.attributes = now;
         node.asked = asked;
       }
-      return { attributes: now, validForMs, gone: false };
+      return { attributes: now, validForMs: this.#kernel.attributesFor(node, validForMs), gone: false };
     }
     // Superseded: who asks by path has just been told of this version; who has it open stays with it.
     const { mode, uid, gid } = now;
     return { attributes: { ...own, mode, uid, gid }, validForMs: 0, gone: false };
   }
 
-  #enter(attributes: InodeAttributes, at: Entry): EntryReply {
-    const { validForMs } = at;
-    const node = this.#nodes.enter(attributes, at);
-    return { node: node.id, entryValidForMs: validForMs, validForMs, attributes: nodeAttributes(attributes) };
+  async #askAttributes(node: Node, context: RequestContext): Promise<KnownAttributes> {
+    const { namespace } = this.#options;
+    const attributes = await this.#ask(context, (signal) => namespace.attributes(node.inode, { signal }));
+    return namespace.knownAttributes(node.inode) ?? { attributes, validForMs: 0 };
   }
 
-  #listed(parent: Node, entry: DirectoryEntry): EntryReply {
-    // The page may have been listed a while ago, so the kernel must ask before it uses this again.
-    return this.#enter(entry.attributes, { parent, name: entry.name, asked: 0, validForMs: 0 });
+  #enter(attributes: InodeAttributes, at: Entry): EntryReply {
+    const node = this.#nodes.enter(attributes, at);
+    return {
+      node: node.id,
+      entryValidForMs: this.#kernel.entryFor(at.parent, at.validForMs),
+      validForMs: this.#kernel.attributesFor(node, at.validForMs),
+      attributes: nodeAttributes(attributes),
+    };
+  }
+
+  /** The page may have been listed a while ago: what is held now counts, else the kernel must ask again. */
+  #listed(parent: Node, { name, attributes }: DirectoryEntry): EntryReply {
+    const known = this.#options.namespace.knownName(parent.inode, name);
+    if (known?.attributes === undefined) {
+      return this.#enter(attributes, { parent, name, asked: 0, validForMs: 0 });
+    }
+    const { validForMs } = known;
+    return this.#enter(known.attributes, { parent, name, asked: ++this.#lastAsked, validForMs });
   }
 
   #heldState(node: Node): HeldState {
     return {
       kind: node.kind,
       version: node.version,
+      lease: () => {
+        const directory = node.kind === 'directory' ? node : node.parent;
+        return directory === undefined ? 'none' : this.#options.namespace.leaseText(directory.inode);
+      },
       cachedBytes: () => this.#opener.cachedBytesOf(node),
       mode: () => this.#opener.modeOf(node),
     };
@@ -358,7 +395,8 @@ class ReadOnlyVfs implements Vfs {
   }
 
   #ask<T>(context: RequestContext, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    return bounded(this.#options.clock, { signal: context.signal, deadlineMs: NAMESPACE_DEADLINE_MS }, run);
+    const { clock, namesDeadlineMs } = this.#options;
+    return bounded(clock, { signal: context.signal, deadlineMs: namesDeadlineMs }, run);
   }
 }
 

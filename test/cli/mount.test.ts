@@ -16,6 +16,7 @@ const usual = {
   cacheBytes: 100 * 1024 ** 3,
   blockBytes: 4 * 1024 ** 2,
   wholeOnOpenBytes: 8 * 1024 ** 2,
+  partitionWaitMs: 30_000,
   driver: 'kernel',
   readOnly: true,
   allowOther: false,

@@ -35,6 +35,7 @@ async function starting(t: Test): Promise<{ readonly child: ChildProcess; readon
     cacheBytes: 1024 ** 3,
     blockBytes: 4 * 1024 ** 2,
     wholeOnOpenBytes: 0,
+    partitionWaitMs: 0,
     driver: 'kernel',
     readOnly: true,
     allowOther: false,

@@ -72,7 +72,7 @@ export class FakeChannel implements RequestChannel {
     [];
   readonly sent: Uint8Array[] = [];
   closed = false;
-  /** Errno that the next reply is refused with. */
+  /** Errno that the next message is refused with. */
   refuse = 0;
   #waiting: { into: Buffer; done: ReceiveCallback } | undefined;
 
@@ -151,10 +151,11 @@ export class FakeKernel {
           abilities: {
             passthrough: options.registrar !== undefined,
             readBytesMax: agreement.readBytesMax,
+            notifications: 'all',
           },
-          invalidateNode: () => Promise.resolve(),
+          invalidateAttributes: () => true,
           invalidateEntry: () => Promise.resolve(),
-          invalidateAllEntries: () => Promise.resolve(true),
+          invalidateAllEntries: () => true,
         },
       }),
     });

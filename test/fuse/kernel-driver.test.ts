@@ -245,7 +245,7 @@ t.test(
     t.equal(statSync(cached).size, 1);
     await mount.tell({ do: 'replace', path: 'one', content: 'longer' });
     t.equal(statSync(cached).size, 1);
-    await mount.tell({ do: 'invalidate-node', path: 'one' });
+    await mount.tell({ do: 'invalidate-attributes', path: 'one' });
     t.equal(statSync(cached).size, 6, 'code 2 drops attributes');
     t.equal(readFileSync(cached, 'utf8'), 'longer');
     await mount.tell({ do: 'invalidate-entry', parent: '', name: 'absent' });

@@ -39,8 +39,8 @@ async function obey(command: MountCommand): Promise<unknown> {
       return fs.replace(command.path, Buffer.from(command.content));
     case 'remove':
       return fs.remove(command.path);
-    case 'invalidate-node':
-      return fs.connection?.invalidateNode(fs.node(command.path).node);
+    case 'invalidate-attributes':
+      return fs.connection?.invalidateAttributes(fs.node(command.path).node);
     case 'invalidate-entry':
       return fs.connection?.invalidateEntry(fs.node(command.parent).node, Buffer.from(command.name));
     case 'invalidate-all':

@@ -20,7 +20,7 @@ export interface MountSettings {
 
 export type MountCommand =
   | { readonly do: 'supersede' | 'replace'; readonly path: string; readonly content: string }
-  | { readonly do: 'remove' | 'invalidate-node'; readonly path: string }
+  | { readonly do: 'remove' | 'invalidate-attributes'; readonly path: string }
   | { readonly do: 'invalidate-entry'; readonly parent: string; readonly name: string }
   | { readonly do: 'passthrough'; readonly on: boolean }
   | { readonly do: 'unmount'; readonly deadlineMs: number }

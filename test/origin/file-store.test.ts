@@ -6,7 +6,7 @@ import t from 'tap';
 import type { Finding } from '../../lib/cli/runtime.ts';
 import { doctor } from '../../lib/daemon/doctor.ts';
 import { systemClock } from '../../lib/base/clock.ts';
-import { openOriginNamespace } from '../../lib/namespace/origin-namespace.ts';
+import { openOriginNames } from '../../lib/namespace/origin-names.ts';
 import { startOrigin } from '../../lib/origin/origin-server.ts';
 import { openStore } from '../../lib/store/open-store.ts';
 import { formatPosixMetadata } from '../../lib/store/posix-metadata.ts';
@@ -28,7 +28,7 @@ t.test('origin serves a directory of this host', async (t) => {
     originOptions({ dataDirectory: path.join(top, 'data'), exports: [{ name: 'data', url }], openStore }),
   );
   t.teardown(() => origin.close());
-  const { namespace } = await openOriginNamespace({
+  const { remote: namespace } = await openOriginNames({
     address: origin.address,
     exportName: 'data',
     host: 'test',

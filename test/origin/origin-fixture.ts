@@ -5,8 +5,9 @@ import path from 'node:path';
 import { pino } from 'pino';
 import type { Test } from 'tap';
 import { systemClock } from '../../lib/base/clock.ts';
-import type { InodeAttributes, Namespace } from '../../lib/namespace/namespace.ts';
-import { openOriginNamespace } from '../../lib/namespace/origin-namespace.ts';
+import type { InodeAttributes } from '../../lib/namespace/namespace.ts';
+import { openOriginNames } from '../../lib/namespace/origin-names.ts';
+import type { RemoteNames } from '../../lib/namespace/remote-names.ts';
 import { startOrigin, type StartOriginOptions } from '../../lib/origin/origin-server.ts';
 import { createMetrics } from '../../lib/telemetry/metrics.ts';
 import { MemoryStore } from './memory-store.ts';
@@ -37,7 +38,7 @@ export function originOptions(
 
 export interface Fixture {
   readonly store: MemoryStore;
-  readonly namespace: Namespace;
+  readonly namespace: RemoteNames;
   readonly address: string;
   readonly dataDirectory: string;
   end(): Promise<void>;
@@ -55,7 +56,7 @@ export async function startFixture(
   const origin = await startOrigin(
     originOptions({ dataDirectory, exports: [{ name: 'data', url }], openStore: () => store }),
   );
-  const { namespace } = await openOriginNamespace({
+  const { remote: namespace } = await openOriginNames({
     address: origin.address,
     exportName: 'data',
     host: 'test',
@@ -79,7 +80,7 @@ export async function startFixture(
 }
 
 /** Walks a path from the root; undefined where a part is missing. */
-export async function walk(namespace: Namespace, pathText: string): Promise<InodeAttributes | undefined> {
+export async function walk(namespace: RemoteNames, pathText: string): Promise<InodeAttributes | undefined> {
   let at: InodeAttributes | undefined = (await namespace.attributes(1n as InodeAttributes['inode']))
     .attributes;
   for (const name of pathText.split('/').filter((part) => part !== '')) {
@@ -91,7 +92,7 @@ export async function walk(namespace: Namespace, pathText: string): Promise<Inod
 
 /** Every entry of a directory, page by page. */
 export async function readAll(
-  namespace: Namespace,
+  namespace: RemoteNames,
   directory: InodeAttributes,
   entriesMax = 1_000,
 ): Promise<{ readonly name: string; readonly attributes: InodeAttributes }[]> {

@@ -7,7 +7,7 @@ import Database from 'better-sqlite3';
 import t from 'tap';
 import { systemClock } from '../../lib/base/clock.ts';
 import { UsageError } from '../../lib/base/errors.ts';
-import { openOriginNamespace } from '../../lib/namespace/origin-namespace.ts';
+import { openOriginNames } from '../../lib/namespace/origin-names.ts';
 import { startOrigin } from '../../lib/origin/origin-server.ts';
 import { createOriginClient } from '../../lib/rpc/origin-client.ts';
 import { StoreError, type StoreErrorCode } from '../../lib/store/object-store.ts';
@@ -157,7 +157,7 @@ t.test('epoch grows with every start', async (t) => {
   const ids = new Set<string>();
   for (let start = 0; start < 3; start++) {
     const origin = await startOrigin(originOptions({ dataDirectory }));
-    const { namespace, exportInfo } = await openOriginNamespace({
+    const { remote: namespace, exportInfo } = await openOriginNames({
       address: origin.address,
       exportName: 'data',
       host: 'test',
@@ -239,7 +239,7 @@ t.test('killed origin starts again with every number it gave', async (t) => {
     ]);
     t.teardown(() => child.kill('SIGKILL'));
     const [address] = (await once(child, 'message')) as [string];
-    const { namespace } = await openOriginNamespace({
+    const { remote: namespace } = await openOriginNames({
       address,
       exportName: 'data',
       host: 'test',

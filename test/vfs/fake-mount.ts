@@ -30,6 +30,12 @@ export class FakeMount {
   readonly metrics = createMetrics();
   readonly cache: FakeCache;
   readonly vfs: Vfs;
+  /** What the kernel was told to forget, in order. */
+  readonly notified: string[] = [];
+  /** What the notification of an entry waits for. */
+  lock: Promise<void> = Promise.resolve();
+  /** What is to be called once the replies of this turn are written. */
+  readonly turns: (() => void)[] = [];
   /** Lookups that this kernel holds. */
   readonly held = new Map<NodeId, number>();
   readonly #open = new Map<NodeId, OpenFd[]>();
@@ -40,25 +46,39 @@ export class FakeMount {
       readonly wholeOnOpenBytes?: number;
       readonly blockBytes?: number;
       readonly clock?: Clock;
+      readonly notifications?: 'none' | 'entries' | 'all';
     } = {},
   ) {
-    const { passthrough = true, wholeOnOpenBytes = 4096, blockBytes = 1024, clock = systemClock } = options;
+    const { passthrough = true, wholeOnOpenBytes = 4096, blockBytes = 1024 } = options;
+    const { clock = systemClock, notifications = 'all' } = options;
     this.cache = new FakeCache({ bytesOf: (version) => this.namespace.bytesOf(version), blockBytes });
     this.vfs = createVfs({
       namespace: this.namespace,
       cache: this.cache,
       observer: createStreamObserver({ clock }),
       clock,
+      leaseClock: clock,
+      nextTurn: (run) => this.turns.push(run),
+      namesDeadlineMs: 15_000,
       logger: createLogger({ level: 'silent' }),
       metrics: this.metrics,
       wholeOnOpenBytes,
       readOnly: true,
     });
     this.vfs.connected({
-      abilities: { passthrough, readBytesMax: 1024 * 1024 },
-      invalidateNode: async () => undefined,
-      invalidateEntry: async () => undefined,
-      invalidateAllEntries: async () => true,
+      abilities: { passthrough, readBytesMax: 1024 * 1024, notifications },
+      invalidateAttributes: (node) => {
+        this.notified.push(`attributes ${node}`);
+        return true;
+      },
+      invalidateEntry: (parent, name) => {
+        this.notified.push(`entry ${parent} ${Buffer.from(name).toString()}`);
+        return this.lock;
+      },
+      invalidateAllEntries: () => {
+        this.notified.push('all');
+        return true;
+      },
     });
   }
 

@@ -6,14 +6,15 @@ import type { InodeNumber, VersionId } from '../../lib/base/brand.ts';
 import { ROOT_INODE } from '../../lib/base/brand.ts';
 import {
   NamespaceError,
-  type AttributesAnswer,
   type ExportUsage,
   type InodeAttributes,
   type InodeKind,
-  type ListAnswer,
-  type LookupAnswer,
+  type KnownAttributes,
+  type KnownName,
+  type ListPage,
   type Namespace,
   type NamespaceOptions,
+  type NamesListener,
 } from '../../lib/namespace/namespace.ts';
 import type { VersionSource } from '../../lib/tiers/tier.ts';
 
@@ -33,8 +34,9 @@ export class FakeNamespace implements Namespace {
   readonly gates = new Map<Call, Promise<void>>();
   /** Runs when a version is reported stale: the origin looking again. */
   onStale: (source: VersionSource) => void = () => undefined;
-  /** What lookups and attributes may be used for. */
+  /** For how long what it knows may be used; 0: everything must be asked for. */
   validForMs = 0;
+  listener: NamesListener | undefined;
   readonly #root: Entry;
   readonly #inodes = new Map<InodeNumber, Entry>();
   readonly #bytes = new Map<VersionId, Uint8Array>();
@@ -102,21 +104,45 @@ export class FakeNamespace implements Namespace {
     this.#bytes.delete(version);
   }
 
-  async lookup(parent: InodeNumber, name: string, options?: NamespaceOptions): Promise<LookupAnswer> {
-    await this.#enter('lookup', options);
-    return { attributes: this.#inode(parent).children.get(name)?.attributes, validForMs: this.validForMs };
+  knownName(parent: InodeNumber, name: string): KnownName | undefined {
+    const { validForMs } = this;
+    if (validForMs === 0) return undefined;
+    return { attributes: this.#inode(parent).children.get(name)?.attributes, validForMs };
   }
 
-  async attributes(inode: InodeNumber, options?: NamespaceOptions): Promise<AttributesAnswer> {
+  knownAttributes(inode: InodeNumber): KnownAttributes | undefined {
+    const { validForMs } = this;
+    const attributes = this.#inodes.get(inode)?.attributes;
+    return validForMs === 0 || attributes === undefined ? undefined : { attributes, validForMs };
+  }
+
+  async lookup(
+    parent: InodeNumber,
+    name: string,
+    options?: NamespaceOptions,
+  ): Promise<InodeAttributes | undefined> {
+    await this.#enter('lookup', options);
+    return this.#inode(parent).children.get(name)?.attributes;
+  }
+
+  async attributes(inode: InodeNumber, options?: NamespaceOptions): Promise<InodeAttributes> {
     await this.#enter('attributes', options);
-    return { attributes: this.#inode(inode).attributes, validForMs: this.validForMs };
+    return this.#inode(inode).attributes;
+  }
+
+  leaseText(): string {
+    return this.validForMs === 0 ? 'none' : 'directory';
+  }
+
+  listen(listener: NamesListener): void {
+    this.listener = listener;
   }
 
   async list(
     directory: InodeNumber,
     page: { readonly after?: string; readonly entriesMax: number },
     options?: NamespaceOptions,
-  ): Promise<ListAnswer> {
+  ): Promise<ListPage> {
     await this.#enter('list', options);
     const after = Buffer.from(page.after ?? '');
     const sorted = [...this.#inode(directory).children]
@@ -125,7 +151,7 @@ export class FakeNamespace implements Namespace {
       .sort((a, b) => Buffer.compare(a.bytes, b.bytes));
     const entries = sorted.slice(0, page.entriesMax).map(({ name, attributes }) => ({ name, attributes }));
     const next = sorted.length > entries.length ? entries.at(-1)?.name : undefined;
-    return { entries, next, validForMs: 0 };
+    return { entries, next };
   }
 
   async usage(options?: NamespaceOptions): Promise<ExportUsage> {

@@ -53,7 +53,7 @@ t.test('i/o mode', async (t) => {
         for (const [round, { kind, file, pick }] of actions.entries()) {
           const fds = mount.openFds();
           const fd: OpenFd | undefined = fds[pick % Math.max(1, fds.length)];
-          const version = (await mount.namespace.lookup(1n as never, file)).attributes?.source?.version;
+          const version = (await mount.namespace.lookup(1n as never, file))?.source?.version;
           if (kind === 'open') {
             const opening = open(file);
             pending.add(opening);

@@ -124,7 +124,7 @@ t.test('reader', async (t) => {
       const mount = new FakeMount({ wholeOnOpenBytes: 0, blockBytes: 4 * MIB });
       const file = await openHuge(mount, 64 * MIB);
       startReads(mount, file, megabytes(0, 20));
-      const { source } = (await mount.namespace.lookup(1n as never, 'huge')).attributes ?? {};
+      const { source } = (await mount.namespace.lookup(1n as never, 'huge')) ?? {};
       if (mostlyThere && source) mount.cache.complete(source.version);
       t.ok(backgrounds(mount).length > 0);
       mount.release(file);

@@ -1,13 +1,14 @@
 /**
- * Names straight from the origin: each call asks, nothing is kept, so every answer is valid once.
+ * Names straight from the origin: each call asks, nothing is kept.
  *
  * Guarantees: an answer that makes no sense (another release, a fault, a wrong server) is a `protocol` error of that
  * one call, never wrong data and never a crash; each call ends within ORIGIN_DEADLINE_MS or with the caller's signal.
  */
-import type { Epoch, InodeNumber, VersionId } from '../base/brand.ts';
+import { type Epoch, type InodeNumber, ROOT_INODE, type SessionId, type VersionId } from '../base/brand.ts';
 import type { Clock } from '../base/clock.ts';
 import { LIST_PAGE_ENTRIES, NAME_BYTES_MAX, ORIGIN_DEADLINE_MS } from '../base/limits.ts';
-import type { Inode } from '../rpc/gen/origin_pb.js';
+import type { Grant } from '../lease/lease.ts';
+import type { Grant as GrantMessage, Inode } from '../rpc/gen/origin_pb.js';
 import { PROTOCOL_VERSION } from '../rpc/protocol-version.ts';
 import type { ClientCredentialFiles } from '../rpc/client-credentials.ts';
 import { createOriginClient, type OriginClient } from '../rpc/origin-client.ts';
@@ -17,12 +18,15 @@ import type { VersionSource } from '../tiers/tier.ts';
 import {
   type InodeAttributes,
   type InodeKind,
-  type Namespace,
   NamespaceError,
   type NamespaceErrorCode,
   type NamespaceOptions,
 } from './namespace.ts';
+import { compareNames } from './name-order.ts';
+import type { RemoteNames, RemoteOptions } from './remote-names.ts';
 
+/** Of a question whose answer is for one use. */
+const NO_SESSION = '' as SessionId;
 /** 2^32 - 1 is no owner: it means "unchanged". */
 const ID_MAX = 0xffff_ffff;
 
@@ -41,7 +45,7 @@ export interface ExportInfo {
  * @param options.host shown by the origin
  * @throws NamespaceError, UsageError
  */
-export async function openOriginNamespace(options: {
+export async function openOriginNames(options: {
   readonly address: string;
   readonly credentials?: ClientCredentialFiles | undefined;
   readonly exportName: string;
@@ -49,7 +53,11 @@ export async function openOriginNamespace(options: {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly signal?: AbortSignal;
-}): Promise<{ readonly namespace: Namespace; readonly exportInfo: ExportInfo }> {
+}): Promise<{
+  readonly remote: RemoteNames;
+  readonly client: OriginClient;
+  readonly exportInfo: ExportInfo;
+}> {
   const { address, credentials, exportName, host, clock, logger, signal } = options;
   const client = createOriginClient({ address, credentials, clock, logger, deadlineMs: ORIGIN_DEADLINE_MS });
   try {
@@ -76,14 +84,14 @@ export async function openOriginNamespace(options: {
       epoch: Number(opened.epoch) as Epoch,
     };
     logger.info({ origin: address, export: exportName, epoch: exportInfo.epoch }, 'opened export');
-    return { namespace: new OriginNamespace({ client, exportName }), exportInfo };
+    return { remote: new OriginNames({ client, exportName }), client, exportInfo };
   } catch (error) {
     client.close();
     throw error;
   }
 }
 
-class OriginNamespace implements Namespace {
+export class OriginNames implements RemoteNames {
   readonly #client: OriginClient;
   readonly #exportName: string;
 
@@ -92,31 +100,46 @@ class OriginNamespace implements Namespace {
     this.#exportName = options.exportName;
   }
 
-  async lookup(parent: InodeNumber, name: string, options: NamespaceOptions = {}) {
+  async lookup(parent: InodeNumber, name: string, { session = NO_SESSION, signal }: RemoteOptions = {}) {
     const exportName = this.#exportName;
-    const { inode } = await translated(() => this.#client.lookup({ exportName, parent, name }, options));
-    const attributes = inode === undefined ? undefined : attributesOf(inode, exportName);
-    return { attributes, validForMs: 0 };
+    const answer = await translated(() =>
+      this.#client.lookup({ exportName, parent, name, session }, { ...(signal && { signal }) }),
+    );
+    const { inode, grant } = answer;
+    return {
+      attributes: inode === undefined ? undefined : attributesOf(inode, exportName),
+      grant: grantOf(grant, session),
+    };
   }
 
-  async attributes(inode: InodeNumber, options: NamespaceOptions = {}) {
+  async attributes(inode: InodeNumber, { session = NO_SESSION, signal }: RemoteOptions = {}) {
     const exportName = this.#exportName;
-    const answer = await translated(() => this.#client.getAttributes({ exportName, inode }, options));
+    const answer = await translated(() =>
+      this.#client.getAttributes({ exportName, inode, session }, { ...(signal && { signal }) }),
+    );
     const attributes = attributesOf(answer.inode, exportName);
     check(attributes.inode === inode, 'an answer is about the inode that was asked for');
-    return { attributes, validForMs: 0 };
+    const grant = grantOf(answer.grant, session);
+    const { name } = answer;
+    const parent = answer.parent as InodeNumber;
+    if (grant !== undefined && inode !== ROOT_INODE) checkName(name);
+    check(grant === undefined || parent > 0n, 'what a lease covers lies in a directory');
+    return { attributes, parent, name, grant };
   }
 
   async list(
     directory: InodeNumber,
     page: { readonly after?: string; readonly entriesMax: number },
-    options: NamespaceOptions = {},
+    { session = NO_SESSION, signal }: RemoteOptions = {},
   ) {
     const exportName = this.#exportName;
     const after = page.after ?? '';
     const entriesMax = Math.min(page.entriesMax, LIST_PAGE_ENTRIES);
     const answer = await translated(() =>
-      this.#client.listDirectory({ exportName, directory, after, entriesMax }, options),
+      this.#client.listDirectory(
+        { exportName, directory, after, entriesMax, session },
+        { ...(signal && { signal }) },
+      ),
     );
     let last = after;
     const entries = answer.entries.map(({ name, inode }) => {
@@ -126,7 +149,9 @@ class OriginNamespace implements Namespace {
       return { name, attributes: attributesOf(inode, exportName) };
     });
     check(!answer.more || entries.length > 0, 'a page that is not the last has entries');
-    return { entries, next: answer.more ? last : undefined, validForMs: 0 };
+    for (const name of answer.withdrawn) checkName(name);
+    const grant = grantOf(answer.grant, session);
+    return { entries, next: answer.more ? last : undefined, withdrawn: answer.withdrawn, grant };
   }
 
   async usage(options: NamespaceOptions = {}) {
@@ -178,11 +203,14 @@ function codeOf({ code }: RpcError): NamespaceErrorCode {
     case 'protocol':
     case 'failed':
     case 'listen':
+    case 'exists':
+    case 'is-directory':
+    case 'not-empty':
       return 'protocol';
   }
 }
 
-function attributesOf(inode: Inode | undefined, exportName: string): InodeAttributes {
+export function attributesOf(inode: Inode | undefined, exportName: string): InodeAttributes {
   check(inode !== undefined, 'an answer has the inode');
   const { kind, version, target } = inode;
   check(isKind(kind), 'an inode is a file, a directory or a symlink');
@@ -237,8 +265,15 @@ function checkName(name: string): void {
   check(fits && Buffer.byteLength(name) <= NAME_BYTES_MAX, 'a name can be a name');
 }
 
-function compareNames(a: string, b: string): number {
-  return Buffer.compare(Buffer.from(a), Buffer.from(b));
+/** A lease that was not asked for covers nothing. */
+function grantOf(grant: GrantMessage | undefined, session: SessionId): Grant | undefined {
+  if (grant === undefined || session === NO_SESSION) return undefined;
+  const { lease } = grant;
+  check(lease !== undefined && lease.directory > 0n, 'a grant names its lease');
+  return {
+    sequence: Number(grant.sequence),
+    lease: { directory: lease.directory as InodeNumber, subtree: lease.subtree },
+  };
 }
 
 function check(condition: unknown, sentence: string): asserts condition {

@@ -6,7 +6,7 @@ import t, { type Test } from 'tap';
 import type { InodeNumber } from '../../lib/base/brand.ts';
 import { systemClock } from '../../lib/base/clock.ts';
 import { NamespaceError } from '../../lib/namespace/namespace.ts';
-import { openOriginNamespace } from '../../lib/namespace/origin-namespace.ts';
+import { openOriginNames } from '../../lib/namespace/origin-names.ts';
 import {
   type InodeSchema,
   type ListDirectoryResponseSchema,
@@ -56,25 +56,25 @@ async function startLiar(t: Test) {
   });
   t.teardown(() => server.close());
   const open = async () => {
-    const opened = await openOriginNamespace({
+    const opened = await openOriginNames({
       address: server.address,
       exportName: 'data',
       host: 'test',
       clock: systemClock,
       logger: pino({ level: 'silent' }),
     });
-    t.teardown(() => opened.namespace.close());
+    t.teardown(() => opened.remote.close());
     return opened;
   };
   return { lies, open };
 }
 
-t.test('namespace gives what a sound origin answers, valid once', async (t) => {
+t.test('namespace gives what a sound origin answers, without a lease', async (t) => {
   const { lies, open } = await startLiar(t);
-  const { namespace, exportInfo } = await open();
+  const { remote: namespace, exportInfo } = await open();
   t.match(exportInfo, { exportId: 'id', storeUrl: 'memory://x', epoch: 3, readOnly: true });
-  const { attributes, validForMs } = await namespace.lookup(INODE, 'x');
-  t.equal(validForMs, 0);
+  const { attributes, grant } = await namespace.lookup(INODE, 'x');
+  t.equal(grant, undefined);
   t.match(attributes, {
     inode: 7n,
     kind: 'file',
@@ -82,15 +82,15 @@ t.test('namespace gives what a sound origin answers, valid once', async (t) => {
   });
   t.match(await namespace.usage(), { bytesTotal: 1n << 60n, bytesUsed: 0n });
   lies.list = { entries: [{ name: 'a', inode: file }], more: true };
-  t.match(await namespace.list(INODE, { entriesMax: 10 }), { next: 'a', validForMs: 0 });
+  t.match(await namespace.list(INODE, { entriesMax: 10 }), { next: 'a', grant: undefined, withdrawn: [] });
   lies.inode = undefined;
-  t.same(await namespace.lookup(INODE, 'x'), { attributes: undefined, validForMs: 0 });
+  t.same(await namespace.lookup(INODE, 'x'), { attributes: undefined, grant: undefined });
 });
 
 t.test('namespace refuses an export that makes no sense', async (t) => {
   const { lies, open } = await startLiar(t);
   const sound = lies.opened;
-  for (const lie of [{ protocolVersion: 2 }, { root: file }, { storeUrl: '' }, { exportId: '' }]) {
+  for (const lie of [{ protocolVersion: 1 }, { root: file }, { storeUrl: '' }, { exportId: '' }]) {
     lies.opened = { ...sound, ...lie };
     await t.rejects(open(), { code: 'protocol', hint: /same release/ }, JSON.stringify(Object.keys(lie)));
   }
@@ -98,7 +98,7 @@ t.test('namespace refuses an export that makes no sense', async (t) => {
 
 t.test('namespace refuses answers that make no sense', async (t) => {
   const { lies, open } = await startLiar(t);
-  const { namespace } = await open();
+  const { remote: namespace } = await open();
   const wrong: Record<string, InodeInit | undefined> = {
     'no inode': undefined,
     'another inode': { ...file, inode: 8n },
@@ -137,7 +137,7 @@ t.test('namespace refuses answers that make no sense', async (t) => {
 
 t.test('namespace fails with its own errors, whatever an origin answers', async (t) => {
   const { lies, open } = await startLiar(t);
-  const { namespace } = await open();
+  const { remote: namespace } = await open();
   const big = fc.bigInt({ min: 0n, max: (1n << 64n) - 1n });
   const text = fc.string({ unit: 'binary', maxLength: 12 }).map((value) => value.toWellFormed());
   const inode: fc.Arbitrary<InodeInit> = fc.record({
@@ -175,7 +175,7 @@ t.test('namespace fails with its own errors, whatever an origin answers', async 
 
 t.test('namespace says what is wrong with an address or a name', async (t) => {
   const open = (address: string) =>
-    openOriginNamespace({
+    openOriginNames({
       address,
       exportName: 'data',
       host: 'test',

@@ -1,0 +1,99 @@
+/**
+ * What the origin's messages do to names: they leave the cache at once, then whoever keeps answers beyond their turn, and
+ * when that is done the message counts as applied. The one place where the cache and its listener are kept in step.
+ *
+ * Messages are applied each in a turn of the event loop of their own (`lease-session.ts` sees to that), so that what was
+ * read from the cache before has reached the kernel by then, and is dropped there.
+ */
+import type { InodeNumber } from '../base/brand.ts';
+import type { LeaseReference, OriginMessage } from '../lease/lease.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import type { ImmutablePaths } from './immutable-paths.ts';
+import type { Dropped, NameCache } from './name-cache.ts';
+import type { InodeAttributes, NamesListener } from './namespace.ts';
+
+type OfKind<Kind> = Extract<OriginMessage<InodeAttributes>, { readonly kind: Kind }>;
+
+export interface HeldNamesOptions {
+  readonly cache: NameCache;
+  readonly metrics: Metrics;
+  /** Asks the origin to take back what was given up. */
+  readonly onReleased: (directories: readonly InodeNumber[]) => void;
+}
+
+const DEAF: NamesListener = {
+  drop: async () => undefined,
+  dropAll: async () => undefined,
+  dropDirectories: async () => undefined,
+};
+
+export class HeldNames {
+  readonly cache: NameCache;
+  readonly #metrics: Metrics;
+  readonly #onReleased: (directories: readonly InodeNumber[]) => void;
+  #listener = DEAF;
+  #shrinking = false;
+  /** All that was told so far has reached whom it concerns. */
+  #told: Promise<void> = Promise.resolve();
+
+  constructor(options: HeldNamesOptions) {
+    this.cache = options.cache;
+    this.#metrics = options.metrics;
+    this.#onReleased = options.onReleased;
+  }
+
+  listen(listener: NamesListener): void {
+    this.#listener = listener;
+  }
+
+  /** Resolves when nothing serves the names, with the directories of the message that are not known here. */
+  async withdraw(message: OfKind<'withdraw'>): Promise<readonly InodeNumber[]> {
+    const { released, ...dropped } = this.cache.withdraw(message);
+    this.#metrics.namesWithdrawn.inc(message.names.length);
+    await this.#tell(dropped);
+    return released;
+  }
+
+  update(message: OfKind<'update'>): void {
+    this.#metrics.namesUpdated.inc(message.names.length);
+    void this.#tell(this.cache.update(message));
+    this.shrink();
+  }
+
+  async recall(message: OfKind<'recall'>): Promise<void> {
+    await this.#tell(this.cache.recall(message.leases, message.sequence));
+  }
+
+  /** The session is lost, less what these leases cover. */
+  async drop(keep: readonly LeaseReference[]): Promise<void> {
+    await this.#tell(this.cache.dropAll(keep));
+  }
+
+  setImmutable(paths: ImmutablePaths): void {
+    this.cache.setImmutable(paths);
+  }
+
+  /** Called after something was kept. */
+  shrink(): void {
+    if (this.#shrinking) return;
+    const given = this.cache.shrink();
+    if (given.length === 0) return;
+    this.#metrics.limitReached.inc({ limit: 'names_cached' });
+    this.#shrinking = true;
+    void this.#after(this.#listener.dropDirectories(given)).then(() => {
+      this.#shrinking = false;
+      this.#onReleased(given);
+    });
+  }
+
+  #tell({ everything, names }: Dropped): Promise<void> {
+    if (everything) return this.#after(this.#listener.dropAll());
+    return names.length === 0 ? this.#told : this.#after(this.#listener.drop(names));
+  }
+
+  /** What was forgotten before is found no more, and may still be on its way out of the kernel. */
+  #after(telling: Promise<void>): Promise<void> {
+    this.#told = Promise.all([this.#told, telling]).then(() => undefined);
+    return this.#told;
+  }
+}
