@@ -10,7 +10,10 @@ import { directoryName, objectName } from './key-names.ts';
 import { compareBytes, settledBelow, unsettledNames } from './listing-order.ts';
 import type { DirectoryKey, NamespaceIndex } from './namespace-index.ts';
 import type { IndexedDirectory, Placement } from './index-rows.ts';
+import type { ListPage } from '../store/object-store.ts';
 import type { StoreCalls } from './store-calls.ts';
+import type { Facts } from './facts.ts';
+import type { Question } from './open-questions.ts';
 import type { StoreProbe } from './store-probe.ts';
 
 /** Keys and prefixes in one page; the ceiling of S3. */
@@ -28,6 +31,7 @@ export class DirectoryListing {
   readonly #index: NamespaceIndex;
   readonly #store: StoreCalls;
   readonly #probe: StoreProbe;
+  readonly #facts: Facts;
   readonly #asked = new Set<string>();
   #token: string | undefined;
   #through: string | undefined;
@@ -40,12 +44,14 @@ export class DirectoryListing {
     readonly index: NamespaceIndex;
     readonly store: StoreCalls;
     readonly probe: StoreProbe;
+    readonly facts: Facts;
   }) {
     this.#key = options.key;
     this.#directory = options.directory;
     this.#index = options.index;
     this.#store = options.store;
     this.#probe = options.probe;
+    this.#facts = options.facts;
     this.#through = options.directory.listedThrough;
   }
 
@@ -65,6 +71,21 @@ export class DirectoryListing {
   }
 
   async #fetchPage(): Promise<void> {
+    const question = this.#facts.question(this.#key.directory);
+    try {
+      if (await this.#placePage(question)) {
+        await this.#review();
+        await this.#index.finishListing(this.#key);
+      } else {
+        await this.#settle(question);
+      }
+    } finally {
+      question.end();
+    }
+  }
+
+  /** @returns whether it was the last one */
+  async #placePage(question: Question): Promise<boolean> {
     const { keyPrefix } = this.#directory;
     const token = this.#token;
     // A token that the store no longer takes is replaced by the place that we have reached.
@@ -75,33 +96,22 @@ export class DirectoryListing {
       keysMax: PAGE_KEYS_MAX,
       ...(token !== undefined ? { token } : this.#through === undefined ? {} : { startAfter: this.#through }),
     });
-
-    const placements: Placement[] = [];
-    for (const object of page.objects) {
-      const name = objectName(keyPrefix, object.key);
-      if (name !== undefined) placements.push({ name, found: this.#probe.listed(object) });
-    }
-    for (const prefix of page.prefixes) {
-      const name = directoryName(keyPrefix, prefix);
-      if (name !== undefined) placements.push({ name, found: this.#probe.listedDirectory() });
-    }
     for (const last of [page.objects.at(-1)?.key, page.prefixes.at(-1)]) {
       if (last !== undefined && (this.#through === undefined || compareBytes(last, this.#through) > 0)) {
         this.#through = last;
       }
     }
-    await this.#index.place(this.#key, placements, { evidence: 'listing', listedThrough: this.#through });
-    if (page.nextToken === undefined) {
-      await this.#review();
-      await this.#index.finishListing(this.#key);
-      return;
-    }
-    await this.#settle();
+    await this.#facts.settle(this.#directory, placementsOf(page, { keyPrefix, probe: this.#probe }), {
+      evidence: 'listing',
+      question,
+      listedThrough: this.#through,
+    });
     this.#token = page.nextToken;
+    return page.nextToken === undefined;
   }
 
   /** Asks for the directories that the store's order may bring only later. */
-  async #settle(): Promise<void> {
+  async #settle(question: Question): Promise<void> {
     const { keyPrefix } = this.#directory;
     const through = this.#through?.slice(keyPrefix.length);
     if (through === undefined || through === '') return;
@@ -114,7 +124,11 @@ export class DirectoryListing {
       .map((name) => ({ name, found: this.#probe.listedDirectory() }))
       .filter(({ name }) => directoryName(keyPrefix, `${keyPrefix}${name}/`) !== undefined);
     if (placements.length > 0) {
-      await this.#index.place(this.#key, placements, { evidence: 'listing', listedThrough: this.#through });
+      await this.#facts.settle(this.#directory, placements, {
+        evidence: 'listing',
+        question,
+        listedThrough: this.#through,
+      });
     }
     if (this.#asked.size > ASKED_NAMES_MAX) this.#asked.clear();
     for (const name of names) this.#asked.add(name);
@@ -126,13 +140,27 @@ export class DirectoryListing {
     for (;;) {
       const names = await this.#index.unlistedNames(this.#key, REVIEW_NAMES_MAX);
       if (names.length === 0) return;
-      const placements = await Promise.all(
-        names.map(async (name) => ({
-          name,
-          found: await this.#probe.find(this.#directory.keyPrefix + name),
-        })),
+      await this.#facts.ask(
+        this.#directory,
+        names.map((name) => ({ name })),
       );
-      await this.#index.place(this.#key, placements, { evidence: 'object' });
     }
   }
+}
+
+/** What a page of a delimited listing says about names of its directory. */
+export function placementsOf(
+  page: ListPage,
+  { keyPrefix, probe }: { readonly keyPrefix: string; readonly probe: StoreProbe },
+): Placement[] {
+  const placements: Placement[] = [];
+  for (const object of page.objects) {
+    const name = objectName(keyPrefix, object.key);
+    if (name !== undefined) placements.push({ name, found: probe.listed(object) });
+  }
+  for (const prefix of page.prefixes) {
+    const name = directoryName(keyPrefix, prefix);
+    if (name !== undefined) placements.push({ name, found: probe.listedDirectory() });
+  }
+  return placements;
 }

@@ -1,5 +1,6 @@
 /** What an export's URL says: where its bytes are, and the attributes of files whose objects carry none. */
 import { UsageError } from '../base/errors.ts';
+import { durationSchema } from '../config/values.ts';
 import type { ExportConfiguration } from './origin.ts';
 
 export interface ExportOptions {
@@ -14,11 +15,15 @@ export interface ExportOptions {
   readonly gid: number;
   /** `head`: each object is asked for its metadata once, not only those of no bytes. */
   readonly attributes: 'list' | 'head';
+  /** Age at which a listed directory is compared with the store again; undefined: nobody else changes the store. */
+  readonly revalidateMs: number | undefined;
 }
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 /** 2^32 - 1 means "no change" to chown. */
 const ID_MAX = 2 ** 32 - 2;
+const REVALIDATE_DEFAULT_MS = 30_000;
+const REVALIDATE_MIN_MS = 1_000;
 
 /** @throws UsageError */
 export function parseExports(configurations: readonly ExportConfiguration[]): ExportOptions[] {
@@ -85,9 +90,28 @@ function parseExport({ name, url: text }: ExportConfiguration): ExportOptions {
       hint: 'write attributes=list or attributes=head',
     });
   }
+  const exclusive = take('exclusive') ?? 'false';
+  if (exclusive !== 'true' && exclusive !== 'false') {
+    throw new UsageError(`export "${name}": exclusive=${exclusive} makes no sense`, {
+      hint: 'write exclusive=true if nobody but this origin changes the store, else exclusive=false',
+    });
+  }
+  const age = take('revalidate');
+  const ageMs = age === undefined ? REVALIDATE_DEFAULT_MS : durationOf(age);
+  if (ageMs === undefined || (age !== undefined && exclusive === 'true')) {
+    throw new UsageError(`export "${name}": revalidate=${age} makes no sense`, {
+      hint: 'write a duration from 1s such as revalidate=30s, without exclusive=true',
+    });
+  }
+  const revalidateMs = exclusive === 'true' ? undefined : ageMs;
   const storeUrl = url.href;
   const endpoint = url.searchParams.get('endpoint');
   url.search = '';
   if (endpoint !== null) url.searchParams.set('endpoint', endpoint);
-  return { name, storeUrl, identity: url.href, fileMode, directoryMode, uid, gid, attributes };
+  return { name, storeUrl, identity: url.href, fileMode, directoryMode, uid, gid, attributes, revalidateMs };
+}
+
+function durationOf(text: string): number | undefined {
+  const parsed = durationSchema({ minMs: REVALIDATE_MIN_MS }).safeParse(text);
+  return parsed.success ? parsed.data : undefined;
 }

@@ -3,16 +3,20 @@
  *
  * What is certain: a row whose object was asked; in a listed directory, or in the settled part of one that is being
  * listed, every name and every absence, but attributes that only the object tells (files of no bytes, directories,
- * and with `attributes=head` all). An absence elsewhere is never remembered.
- * Concurrent questions for one name are one question to the store.
+ * and with `attributes=head` all). An absence elsewhere is asked for each time, and remembered as told.
+ * Concurrent questions for one name are one question to the store. What was told changes through the gate: facts.ts.
  */
 import { ROOT_INODE } from '../base/brand.ts';
 import type { Clock } from '../base/clock.ts';
+import { Absences } from './absences.ts';
+import type { ChangeGate } from './change-gate.ts';
 import { DirectoryListing } from './directory-listing.ts';
 import type { ExportOptions } from './export-options.ts';
-import type { IndexedDirectory, IndexedInode, Placement } from './index-rows.ts';
+import { Facts, type OccupiedKeys } from './facts.ts';
+import type { IndexedDirectory, IndexedInode } from './index-rows.ts';
 import { nameProblem } from './key-names.ts';
 import type { NamespaceIndex } from './namespace-index.ts';
+import { OpenQuestions } from './open-questions.ts';
 import { OriginError } from './origin.ts';
 import { STORE_CALL_DEADLINE_MS, type StoreCalls } from './store-calls.ts';
 import { StoreProbe } from './store-probe.ts';
@@ -30,6 +34,14 @@ const PAGES_AHEAD_MAX = 200;
 /** Directories whose lookups are counted. */
 const COUNTED_DIRECTORIES_MAX = 10_000;
 
+/** Told of listed directories. */
+export interface DirectoryWatch {
+  /** Something is answered from it. */
+  used(directory: number): void;
+  /** It was just listed. */
+  listed(directory: number): void;
+}
+
 export interface TreePage {
   readonly entries: readonly IndexedInode[];
   readonly more: boolean;
@@ -40,10 +52,15 @@ export class ExportTree {
   readonly #options: ExportOptions;
   readonly #index: NamespaceIndex;
   readonly #store: StoreCalls;
-  readonly #probe: StoreProbe;
   readonly #clock: Clock;
+  readonly probe: StoreProbe;
+  /** For whoever changes names: open-questions.ts, absences.ts, facts.ts. */
+  readonly questions = new OpenQuestions();
+  readonly absences: Absences;
+  readonly facts: Facts;
   readonly #listings = new Map<number, DirectoryListing>();
   readonly #questions = new Map<string, Promise<IndexedInode | undefined>>();
+  #watch: DirectoryWatch = { used: () => undefined, listed: () => undefined };
   /** Lookups that the index could not answer, by directory. */
   readonly #asks = new Map<number, number>();
 
@@ -53,17 +70,30 @@ export class ExportTree {
     readonly index: NamespaceIndex;
     readonly store: StoreCalls;
     readonly clock: Clock;
+    readonly gate: ChangeGate;
+    readonly occupied: OccupiedKeys;
   }) {
     this.#exportId = options.exportId;
     this.#options = options.options;
     this.#index = options.index;
     this.#store = options.store;
     this.#clock = options.clock;
-    this.#probe = new StoreProbe({
+    this.probe = new StoreProbe({
       store: options.store,
       identity: options.options.identity,
       clock: options.clock,
     });
+    this.absences = new Absences({ gate: options.gate });
+    this.facts = new Facts({
+      ...options,
+      probe: this.probe,
+      absences: this.absences,
+      questions: this.questions,
+    });
+  }
+
+  watchDirectories(watch: DirectoryWatch): void {
+    this.#watch = watch;
   }
 
   async root(): Promise<IndexedInode> {
@@ -74,11 +104,25 @@ export class ExportTree {
   async lookup(directory: number, name: string): Promise<IndexedInode | undefined> {
     if (nameProblem(name) !== undefined) return undefined;
     const parent = await this.#directory(directory);
+    if (parent.state === 'listed') this.#watch.used(directory);
     const child = await this.#index.child(this.#key(directory), name);
     const isNameCertain = this.#isNameCertain(parent, name);
-    if (child === undefined && isNameCertain) return undefined;
     if (child !== undefined && this.#isCertain(child, isNameCertain)) return child;
-    return this.#ask(parent, name, isNameCertain ? child : undefined);
+    const found =
+      child === undefined && isNameCertain
+        ? undefined
+        : await this.#ask(parent, name, isNameCertain ? child : undefined);
+    return found ?? this.#absent(parent, name);
+  }
+
+  /** An absence is remembered before the index is read for the last time, so that it cannot appear unnoticed. */
+  async #absent(parent: IndexedDirectory, name: string): Promise<IndexedInode | undefined> {
+    if (parent.state === 'listed') return undefined;
+    await this.absences.room();
+    this.absences.remember(parent.inode, name);
+    const appeared = await this.#index.child(this.#key(parent.inode), name);
+    if (appeared !== undefined) this.absences.drop(parent.inode, name);
+    return appeared;
   }
 
   /** @throws OriginError `not-found`, and what the store's failures become */
@@ -109,6 +153,7 @@ export class ExportTree {
     let { after } = page;
     for (;;) {
       const parent = await this.#directory(directory);
+      if (parent.state === 'listed') this.#watch.used(directory);
       const listing = parent.state === 'listed' ? undefined : this.#listing(parent);
       const rows = await this.#settledRows(parent, { listing, after, limit: page.entriesMax + 1 });
       const isComplete = listing === undefined && rows.length <= page.entriesMax;
@@ -126,10 +171,22 @@ export class ExportTree {
           hint: 'try again: the listing goes on from where it has come',
         });
       }
-      await listing?.advance();
-      const state = (await this.#index.directory(this.#key(directory)))?.state;
-      if (state !== 'listing') this.#listings.delete(directory);
+      await this.#advance(parent);
     }
+  }
+
+  /** Brings the listing of a directory to its end. @throws OriginError */
+  async complete(directory: number): Promise<void> {
+    for (;;) {
+      const parent = await this.#directory(directory);
+      if (parent.state === 'listed') return;
+      await this.#advance(parent);
+    }
+  }
+
+  /** The keys of the directory are others now. */
+  forgetListing(directory: number): void {
+    this.#listings.delete(directory);
   }
 
   /** A fetch found that the object is no longer this version: looks again, unless that has happened since. */
@@ -162,7 +219,8 @@ export class ExportTree {
         directory,
         index: this.#index,
         store: this.#store,
-        probe: this.#probe,
+        probe: this.probe,
+        facts: this.facts,
       });
       // A listing that is dropped goes on from the index when it is wanted again.
       const [oldest] = this.#listings.size >= LISTINGS_MAX ? this.#listings.keys() : [];
@@ -170,6 +228,14 @@ export class ExportTree {
       this.#listings.set(directory.inode, listing);
     }
     return listing;
+  }
+
+  async #advance(directory: IndexedDirectory): Promise<void> {
+    await this.#listing(directory).advance();
+    const state = (await this.#index.directory(this.#key(directory.inode)))?.state;
+    if (state === 'listing') return;
+    this.#listings.delete(directory.inode);
+    if (state === 'listed') this.#watch.listed(directory.inode);
   }
 
   /** A directory in which several names are looked up is listed behind the lookups: one call finds a thousand names. */
@@ -184,9 +250,8 @@ export class ExportTree {
     try {
       for (let pages = 0; pages < PAGES_AHEAD_MAX; pages++) {
         const now = await this.#index.directory(this.#key(directory.inode));
-        if (now?.state === 'listed') this.#listings.delete(directory.inode);
         if (now === undefined || now.state === 'listed') return;
-        await this.#listing(now).advance();
+        await this.#advance(now);
       }
     } catch {
       // Whoever looks up a name sees for himself what is wrong with the store.
@@ -228,14 +293,11 @@ export class ExportTree {
       const unknown = piece.filter((row) => this.#isUnknownInPage(row));
       const known = new Map<string, IndexedInode | undefined>();
       if (unknown.length > 0) {
-        const placements: Placement[] = await Promise.all(
-          unknown.map(async (row) => ({
-            name: row.name,
-            found: await this.#probe.find(parent.keyPrefix + row.name, kindToAsk(row)),
-          })),
+        const rows = await this.facts.ask(
+          parent,
+          unknown.map((row) => ({ name: row.name, known: kindToAsk(row) })),
         );
-        const placed = await this.#index.place(this.#key(parent.inode), placements, { evidence: 'object' });
-        placements.forEach(({ name }, at) => known.set(name, placed[at]));
+        unknown.forEach(({ name }, at) => known.set(name, rows[at]));
       }
       for (const row of piece) {
         const entry = known.has(row.name) ? known.get(row.name) : row;
@@ -271,14 +333,9 @@ export class ExportTree {
     name: string,
     known: IndexedInode | undefined,
   ): Promise<IndexedInode | undefined> {
-    const found = await this.#probe.find(
-      parent.keyPrefix + name,
-      known === undefined ? undefined : kindToAsk(known),
-    );
-    const [placed] = await this.#index.place(this.#key(parent.inode), [{ name, found }], {
-      evidence: 'object',
-    });
-    return placed;
+    const asked = { name, known: known === undefined ? undefined : kindToAsk(known) };
+    const [found] = await this.facts.ask(parent, [asked]);
+    return found;
   }
 }
 

@@ -151,7 +151,7 @@ function joinNs(seconds: number, nanoseconds: number): bigint {
 }
 
 /** The nanoseconds are never negative, so times before 1970 come back as they went. */
-function splitNs(ns: bigint): [number, number] {
+export function splitNs(ns: bigint): [number, number] {
   const rest = ((ns % NS_PER_S) + NS_PER_S) % NS_PER_S;
   return [Number((ns - rest) / NS_PER_S), Number(rest)];
 }

@@ -66,8 +66,48 @@ export interface IndexSchema {
   };
   /** Sessions that may hold leases: a restart waits for them. */
   sessions: { session: string; export_id: number; host: string; tenant: string; opened_ms: number };
+  /** Uploads that were begun and neither committed nor aborted. */
+  uploads: {
+    upload: string;
+    export_id: number;
+    /** The directory below which the path lies, and the rest of the path as a JSON list of names. */
+    directory: number;
+    names: string;
+    object_key: string;
+    store_upload: string;
+    /** JSON; see uploads.ts. */
+    attributes: string;
+    /** `committing`: the object may have been completed; a restart asks the store. */
+    state: 'open' | 'committing';
+    begun_ms: number;
+  };
+  /**
+   * Keys whose objects have no name any more: removed, or renamed and not yet moved. Until they are gone from the
+   * store, what lies there is no evidence for the name that the key would have.
+   */
+  leftovers: {
+    export_id: number;
+    /** Ends with `/`: all keys that begin with it. */
+    key: string;
+    /** Only an object with this tag is deleted; null for a whole prefix. */
+    entity_tag: string | null;
+    /** The inode whose bytes still lie here, and are moved first. */
+    inode: number | null;
+  };
   /** Directories that are gone while rows below them are still to be swept. */
   removals: { export_id: number; inode: number };
+  /** Every document of policies that held, and how it came about. The newest one holds. */
+  policies: {
+    version: number;
+    document: string;
+    action: 'apply' | 'delete' | 'rollback';
+    /** What was deleted, or the version that was gone back to. */
+    subject: string;
+    tenant: string;
+    host: string;
+    made_ms: number;
+    policies: number;
+  };
 }
 
 export type DirectoryState = 'unlisted' | 'listing' | 'listed';
@@ -146,6 +186,38 @@ export const migrations: readonly ((
       .addColumn('tenant', 'text', (c) => c.notNull())
       .addColumn('opened_ms', 'bigint', (c) => c.notNull())
       .modifyEnd(sql`without rowid`),
+  ],
+  ({ schema }) => [
+    schema
+      .createTable('uploads')
+      .addColumn('upload', 'text', (c) => c.primaryKey())
+      .addColumn('export_id', 'integer', (c) => c.notNull())
+      .addColumn('directory', 'bigint', (c) => c.notNull())
+      .addColumn('names', 'text', (c) => c.notNull())
+      .addColumn('object_key', 'text', (c) => c.notNull())
+      .addColumn('store_upload', 'text', (c) => c.notNull())
+      .addColumn('attributes', 'text', (c) => c.notNull())
+      .addColumn('state', 'text', (c) => c.notNull())
+      .addColumn('begun_ms', 'bigint', (c) => c.notNull())
+      .modifyEnd(sql`without rowid`),
+    schema
+      .createTable('leftovers')
+      .addColumn('export_id', 'integer', (c) => c.notNull())
+      .addColumn('key', 'text', (c) => c.notNull())
+      .addColumn('entity_tag', 'text')
+      .addColumn('inode', 'bigint')
+      .addPrimaryKeyConstraint('leftovers_key', ['export_id', 'key'])
+      .modifyEnd(sql`without rowid`),
+    schema
+      .createTable('policies')
+      .addColumn('version', 'bigint', (c) => c.primaryKey())
+      .addColumn('document', 'text', (c) => c.notNull())
+      .addColumn('action', 'text', (c) => c.notNull())
+      .addColumn('subject', 'text', (c) => c.notNull())
+      .addColumn('tenant', 'text', (c) => c.notNull())
+      .addColumn('host', 'text', (c) => c.notNull())
+      .addColumn('made_ms', 'bigint', (c) => c.notNull())
+      .addColumn('policies', 'integer', (c) => c.notNull()),
   ],
 ];
 

@@ -203,6 +203,26 @@ export function prepareStatements(database: IndexDatabase) {
         .where('export_id', '=', p('export'))
         .where('inode', '=', p('inode')),
     ),
+    moveInode: database.prepare<unknown, 'export' | 'inode' | 'parent' | 'name'>((db, p) =>
+      db
+        .updateTable('inodes')
+        // As good as met by a listing of its new parent, which cannot meet it before it is moved in the store.
+        .set({ parent: p('parent'), name: p('name'), listed: 1 })
+        .where('export_id', '=', p('export'))
+        .where('inode', '=', p('inode')),
+    ),
+    setTimes: database.prepare<unknown, 'export' | 'inode' | 'seconds' | 'nanoseconds'>((db, p) =>
+      db
+        .updateTable('inodes')
+        .set({
+          modified_s: p('seconds'),
+          modified_ns: p('nanoseconds'),
+          changed_s: p('seconds'),
+          changed_ns: p('nanoseconds'),
+        })
+        .where('export_id', '=', p('export'))
+        .where('inode', '=', p('inode')),
+    ),
     deleteInode: database.prepare<unknown, 'export' | 'inode'>((db, p) =>
       db.deleteFrom('inodes').where('export_id', '=', p('export')).where('inode', '=', p('inode')),
     ),
@@ -223,9 +243,11 @@ export function prepareStatements(database: IndexDatabase) {
           size_bytes: p('size_bytes'),
         })
         .onConflict((conflict) =>
-          conflict
-            .columns(['export_id', 'inode', 'version_id'])
-            .doUpdateSet({ object_version: p('object_version') }),
+          conflict.columns(['export_id', 'inode', 'version_id']).doUpdateSet({
+            object_key: p('object_key'),
+            object_version: p('object_version'),
+            entity_tag: p('entity_tag'),
+          }),
         ),
     ),
     deleteVersions: database.prepare<unknown, 'export' | 'inode'>((db, p) =>
@@ -255,6 +277,13 @@ export function prepareStatements(database: IndexDatabase) {
       db
         .updateTable('directories')
         .set({ state: p('state'), listed_through: p('listed_through') })
+        .where('export_id', '=', p('export'))
+        .where('inode', '=', p('inode')),
+    ),
+    setKeyPrefix: database.prepare<unknown, 'export' | 'inode' | 'key_prefix'>((db, p) =>
+      db
+        .updateTable('directories')
+        .set({ key_prefix: p('key_prefix') })
         .where('export_id', '=', p('export'))
         .where('inode', '=', p('inode')),
     ),

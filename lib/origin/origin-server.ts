@@ -9,7 +9,7 @@
 import type { Clock } from '../base/clock.ts';
 import { describeError } from '../base/errors.ts';
 import type { AccessLists } from '../config/access-lists.ts';
-import { OriginAdminService, OriginService } from '../rpc/gen/origin_pb.js';
+import { ChangeService, OriginAdminService, OriginService } from '../rpc/gen/origin_pb.js';
 import { type ListenAddress, startRpcServer } from '../rpc/rpc-server.ts';
 import type { ServerCredentialFiles } from '../rpc/server-credentials.ts';
 import { rpcService } from '../rpc/unary-handler.ts';
@@ -17,16 +17,15 @@ import { type ObjectStore, StoreError, type StoreErrorCode } from '../store/obje
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { createAccess } from './access.ts';
+import { createChangeService } from './change-service.ts';
 import { prepareDataDirectory } from './data-directory.ts';
-import { type ExportOptions, parseExports } from './export-options.ts';
-import { ExportTree } from './export-tree.ts';
+import { parseExports } from './export-options.ts';
 import { NamespaceIndex } from './namespace-index.ts';
 import { createOriginAdminService } from './origin-admin-service.ts';
 import { createOriginService } from './origin-service.ts';
 import { type ExportConfiguration, OriginError } from './origin.ts';
 import { Refusals } from './refusals.ts';
-import type { ServedExport } from './served-export.ts';
-import { StoreCalls } from './store-calls.ts';
+import { openServedExport, type ServedExport } from './served-export.ts';
 
 /** How long a start waits for each store. */
 const STORE_PROBE_DEADLINE_MS = 5_000;
@@ -65,12 +64,12 @@ export async function startOrigin(options: StartOriginOptions): Promise<Origin> 
   const exports = new Map<string, ServedExport>();
   const index = new NamespaceIndex({ file, clock });
   const takeDown = async (): Promise<void> => {
-    await Promise.allSettled([...exports.values()].map(({ store }) => store.close()));
+    await Promise.allSettled([...exports.values()].map((served) => served.close()));
     index.close();
   };
   try {
     for (const one of configured) {
-      exports.set(one.name, await openExport(one, { index, options }));
+      exports.set(one.name, await openServedExport(one, { ...options, index }));
     }
     await Promise.all([...exports.values()].map((served) => probeStore(served, logger)));
     const access = createAccess({ exportNames: [...exports.keys()], lists: options.access ?? {} });
@@ -86,6 +85,7 @@ export async function startOrigin(options: StartOriginOptions): Promise<Origin> 
       logger,
       services: [
         rpcService(OriginService, createOriginService(context)),
+        rpcService(ChangeService, createChangeService(context)),
         rpcService(OriginAdminService, createOriginAdminService(context)),
       ],
     });
@@ -104,17 +104,6 @@ export async function startOrigin(options: StartOriginOptions): Promise<Origin> 
     await takeDown();
     throw error;
   }
-}
-
-async function openExport(
-  one: ExportOptions,
-  { index, options }: { readonly index: NamespaceIndex; readonly options: StartOriginOptions },
-): Promise<ServedExport> {
-  const { clock, metrics } = options;
-  const store = new StoreCalls({ store: options.openStore(one.storeUrl), clock, metrics });
-  const indexed = await index.openExport(one.name, { identity: one.identity, nowMs: clock.wallMs() });
-  const tree = new ExportTree({ exportId: indexed.exportId, options: one, index, store, clock });
-  return { options: one, indexed, store, tree };
 }
 
 async function probeStore({ options, store }: ServedExport, logger: Logger): Promise<void> {

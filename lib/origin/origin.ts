@@ -16,6 +16,7 @@ import { PerigeeError } from '../base/errors.ts';
  * In an answer to a call:
  * - `not-found`: no such export or inode
  * - `not-directory`: a child of something that has none
+ * - `is-directory`, `exists`, `not-empty`: what stands where a change wants to put or take something
  * - `invalid`: the request makes no sense
  * - `denied`: the store refuses the origin
  * - `timeout`: the store did not answer within the bound
@@ -29,6 +30,9 @@ export type OriginErrorCode =
   | 'index'
   | 'not-found'
   | 'not-directory'
+  | 'is-directory'
+  | 'exists'
+  | 'not-empty'
   | 'invalid'
   | 'denied'
   | 'timeout'

@@ -1,17 +1,84 @@
-/** One export while it is served: its configuration, its place in the index, its store, its tree. */
+/** One export while it is served: its configuration, its place in the index, its store, its tree, what changes it. */
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { InodeSchema } from '../rpc/gen/origin_pb.js';
+import type { Clock } from '../base/clock.ts';
+import type { ObjectStore } from '../store/object-store.ts';
+import type { Logger } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { Commits } from './commit.ts';
+import { DirectoryTimes } from './directory-times.ts';
 import type { ExportOptions } from './export-options.ts';
-import type { ExportTree } from './export-tree.ts';
+import { ExportTree } from './export-tree.ts';
 import type { IndexedExport, IndexedInode } from './index-rows.ts';
+import { Leftovers } from './leftovers.ts';
+import { NameChanges } from './name-changes.ts';
+import { NameGate } from './name-gate.ts';
+import type { NamespaceIndex } from './namespace-index.ts';
 import { OriginError } from './origin.ts';
-import type { StoreCalls } from './store-calls.ts';
+import { Relocation } from './relocation.ts';
+import { Revalidation } from './revalidation.ts';
+import { StoreCalls } from './store-calls.ts';
+import { Uploads } from './uploads.ts';
 
 export interface ServedExport {
   readonly options: ExportOptions;
   readonly indexed: IndexedExport;
   readonly store: StoreCalls;
   readonly tree: ExportTree;
+  readonly uploads: Uploads;
+  readonly names: NameChanges;
+  readonly revalidation: Revalidation;
+  close(): Promise<void>;
+}
+
+export async function openServedExport(
+  options: ExportOptions,
+  parts: {
+    readonly index: NamespaceIndex;
+    readonly openStore: (url: string) => ObjectStore;
+    readonly clock: Clock;
+    readonly logger: Logger;
+    readonly metrics: Metrics;
+  },
+): Promise<ServedExport> {
+  const { index, clock, logger, metrics } = parts;
+  const store = new StoreCalls({ store: parts.openStore(options.storeUrl), clock, metrics });
+  const indexed = await index.openExport(options.name, { identity: options.identity, nowMs: clock.wallMs() });
+  const { exportId } = indexed;
+  const gate = new NameGate();
+  const shared = { exportId, index, store, gate, clock, logger };
+  const leftovers = new Leftovers(shared);
+  const tree = new ExportTree({ ...shared, options, occupied: leftovers });
+  const revalidation = new Revalidation({
+    ...shared,
+    probe: tree.probe,
+    facts: tree.facts,
+    revalidateMs: options.revalidateMs,
+  });
+  tree.watchDirectories({
+    used: (directory) => revalidation.soon(directory),
+    listed: (directory) => revalidation.listed(directory),
+  });
+  const changing = { ...shared, tree, leftovers, times: new DirectoryTimes(shared) };
+  const commits = new Commits(changing);
+  const uploads = new Uploads({ ...changing, commits });
+  const names = new NameChanges(changing);
+  const relocation = new Relocation({ ...changing, isCommitting: (key) => commits.isCommitting(key) });
+  commits.start();
+  leftovers.start((leftover, signal) => relocation.run(leftover, signal));
+  return {
+    options,
+    indexed,
+    store,
+    tree,
+    uploads,
+    names,
+    revalidation,
+    async close() {
+      await Promise.all([uploads.close(), leftovers.close()]);
+      await store.close();
+    },
+  };
 }
 
 /** @throws OriginError `not-found` */

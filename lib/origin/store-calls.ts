@@ -6,16 +6,21 @@ import PQueue from 'p-queue';
 import type { Clock } from '../base/clock.ts';
 import {
   type ObjectHead,
+  type ObjectMetadata,
   type ObjectStore,
   type ListPage,
   type ListRequest,
   StoreError,
+  type UploadedPart,
+  type Written,
 } from '../store/object-store.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { OriginError } from './origin.ts';
 
 /** Below the satellite's own deadline, so that it hears why. */
 export const STORE_CALL_DEADLINE_MS = 8_000;
+/** A store may put large objects together for this long. */
+const WRITE_DEADLINE_MS = 120_000;
 /** Calls of one export that its store works on at once. */
 const STORE_CALLS_MAX = 64;
 /** Calls of one export that wait for their turn; more are refused. */
@@ -75,6 +80,77 @@ export class StoreCalls {
     });
   }
 
+  /** Deleting what is not there, or is another object by now, succeeds without doing anything. */
+  delete(key: string, entityTag: string | undefined): Promise<void> {
+    return this.#call('delete', async (bounds) => {
+      try {
+        await this.#store.delete(key, {
+          ...bounds,
+          ...(entityTag === undefined ? {} : { ifMatch: entityTag }),
+        });
+      } catch (error) {
+        const isOther = error instanceof StoreError && error.code === 'precondition-failed';
+        if (!isOther) throw error;
+      }
+    });
+  }
+
+  /** An object of no bytes. */
+  putEmpty(key: string, metadata: ObjectMetadata): Promise<Written> {
+    return this.#call('put', (bounds) => this.#store.put(key, new Uint8Array(), { ...bounds, metadata }));
+  }
+
+  /** @returns false if the source is not that version any more */
+  copy(copy: { readonly from: string; readonly to: string; readonly ifMatch: string }): Promise<boolean> {
+    return this.#call(
+      'copy',
+      async (bounds) => {
+        try {
+          await this.#store.copy(copy, bounds);
+          return true;
+        } catch (error) {
+          const isOther =
+            error instanceof StoreError &&
+            (error.code === 'precondition-failed' || error.code === 'not-found');
+          if (isOther) return false;
+          throw error;
+        }
+      },
+      WRITE_DEADLINE_MS,
+    );
+  }
+
+  createUpload(key: string, metadata: ObjectMetadata): Promise<string> {
+    return this.#call('create-upload', (bounds) => this.#store.createUpload(key, { ...bounds, metadata }));
+  }
+
+  completeUpload(upload: {
+    readonly key: string;
+    readonly uploadId: string;
+    readonly parts: readonly UploadedPart[];
+  }): Promise<Written> {
+    return this.#call(
+      'complete-upload',
+      (bounds) => this.#store.completeUpload(upload, bounds),
+      WRITE_DEADLINE_MS,
+    );
+  }
+
+  /** Aborting an upload that is gone succeeds. */
+  abortUpload(upload: { readonly key: string; readonly uploadId: string }): Promise<void> {
+    return this.#call('abort-upload', async (bounds) => {
+      try {
+        await this.#store.abortUpload(upload, bounds);
+      } catch (error) {
+        if (!(error instanceof StoreError && error.code === 'not-found')) throw error;
+      }
+    });
+  }
+
+  get abilities(): ObjectStore['abilities'] {
+    return this.#store.abilities;
+  }
+
   close(): Promise<void> {
     return this.#store.close();
   }
@@ -122,12 +198,13 @@ function translate(error: unknown, url: string): unknown {
         hint: 'check that the bucket or directory exists',
         ...details,
       });
+    case 'invalid-key':
+      return new OriginError('invalid', text, details);
     case 'throttled':
     case 'unavailable':
     case 'precondition-failed':
     case 'corrupt':
     case 'invalid-range':
-    case 'invalid-key':
     case 'unsupported':
     case 'no-space':
     case 'invalid':

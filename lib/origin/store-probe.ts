@@ -25,15 +25,23 @@ export class StoreProbe {
   }
 
   /**
-   * @param known what a listing that has passed the name says it is: saves a call
+   * @param options.known what a listing that has passed the name says it is: saves a call
+   * @param options.only the other kind does not count
    * @throws OriginError
    */
-  async find(key: string, known?: 'file' | 'directory'): Promise<Found | undefined> {
+  async find(
+    key: string,
+    options: {
+      readonly known?: 'file' | 'directory' | undefined;
+      readonly only?: 'object' | 'directory';
+    } = {},
+  ): Promise<Found | undefined> {
+    const { known, only } = options;
     const [head, marker] = await Promise.all([
-      known === 'directory' ? undefined : this.#store.head(key),
-      known === 'file' ? undefined : this.#findDirectory(key),
+      known === 'directory' || only === 'directory' ? undefined : this.#store.head(key),
+      known === 'file' || only === 'object' ? undefined : this.#findDirectory(key),
     ]);
-    const found = marker ?? (head === undefined ? undefined : await this.#foundObject(head));
+    const found = marker ?? (head === undefined ? undefined : await this.foundObject(head));
     // What the listing met is no more: something else may have come in its place.
     return found === undefined && known !== undefined ? this.find(key) : found;
   }
@@ -66,14 +74,17 @@ export class StoreProbe {
     if (first === undefined) return undefined;
     const marker = first.key === `${key}/` ? await this.#store.head(first.key) : undefined;
     if (marker === undefined) return this.listedDirectory();
-    return {
-      kind: 'directory',
-      attributes: timesOf(marker, parsePosixMetadata(marker.metadata)),
-      marked: true,
-    };
+    return this.foundMarker(marker);
   }
 
-  async #foundObject(head: ObjectHead): Promise<Found> {
+  /** What the object of a directory tells. */
+  foundMarker(marker: ObjectHead): Found {
+    const attributes = timesOf(marker, parsePosixMetadata(marker.metadata));
+    return { kind: 'directory', attributes, marked: true };
+  }
+
+  /** What the object itself tells. */
+  async foundObject(head: ObjectHead): Promise<Found> {
     const carried = parsePosixMetadata(head.metadata);
     const version = this.#version(head, head.versionId);
     const attributes = timesOf(head, carried);

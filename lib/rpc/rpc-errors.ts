@@ -12,6 +12,7 @@ import { type AccessErrorCode } from './principal.ts';
 /**
  * - `not-found`: no such export or inode
  * - `not-directory`: a child of something that has none
+ * - `is-directory`, `exists`, `not-empty`: what stands where a change wants to put or take something
  * - `invalid`: the request makes no sense
  * - `denied`: refused: nobody knows who calls, or who calls may not, or the store behind the other side refuses it
  * - `timeout`: no answer within the deadline
@@ -24,6 +25,9 @@ import { type AccessErrorCode } from './principal.ts';
 export type RpcErrorCode =
   | 'not-found'
   | 'not-directory'
+  | 'is-directory'
+  | 'exists'
+  | 'not-empty'
   | 'invalid'
   | 'denied'
   | 'timeout'
@@ -45,6 +49,9 @@ const HINT_BYTES_MAX = 2_048;
 const codeOf: Readonly<Record<string, Code>> = {
   'not-found': Code.NotFound,
   'not-directory': Code.FailedPrecondition,
+  'is-directory': Code.FailedPrecondition,
+  exists: Code.AlreadyExists,
+  'not-empty': Code.FailedPrecondition,
   invalid: Code.InvalidArgument,
   denied: Code.PermissionDenied,
   unauthenticated: Code.Unauthenticated,

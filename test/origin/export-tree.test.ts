@@ -6,6 +6,7 @@ import { parseExports } from '../../lib/origin/export-options.ts';
 import { ExportTree } from '../../lib/origin/export-tree.ts';
 import { nameProblem } from '../../lib/origin/key-names.ts';
 import { compareBytes } from '../../lib/origin/listing-order.ts';
+import { NameGate } from '../../lib/origin/name-gate.ts';
 import { NamespaceIndex } from '../../lib/origin/namespace-index.ts';
 import { StoreCalls } from '../../lib/origin/store-calls.ts';
 import { createMetrics } from '../../lib/telemetry/metrics.ts';
@@ -18,7 +19,9 @@ async function createTree(store: MemoryStore, url = 'memory://bucket') {
   if (options === undefined) throw new Error('one export');
   const { exportId } = await index.openExport('data', { identity: options.identity, nowMs: 0 });
   const calls = new StoreCalls({ store, clock: systemClock, metrics: createMetrics() });
-  const tree = new ExportTree({ exportId, options, index, store: calls, clock: systemClock });
+  const gate = new NameGate();
+  const occupied = new Set<string>();
+  const tree = new ExportTree({ exportId, options, index, store: calls, clock: systemClock, gate, occupied });
   return { index, tree, exportId };
 }
 

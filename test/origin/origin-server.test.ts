@@ -119,7 +119,7 @@ t.test('store that refuses is an error at start, one that is away is not', async
 });
 
 t.test('restart keeps inode numbers and what was listed', async (t) => {
-  const first = await startFixture(t);
+  const first = await startFixture(t, { url: 'memory://bucket?exclusive=true' });
   first.store.fill(['d/a', 'd/b', 'top']);
   const before = await Promise.all(['d', 'd/a', 'd/b', 'top'].map((name) => walk(first.namespace, name)));
   const directory = before[0];
