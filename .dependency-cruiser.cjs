@@ -17,12 +17,13 @@ const order = [
 ];
 
 const contracts = {
-  'lib/fuse': ['operations', 'write-operations', 'errno'],
+  'lib/fuse': ['operations', 'write-operations', 'file-locks', 'errno'],
   'lib/namespace': ['namespace'],
   // Both machines are pure: the origin drives the one, the satellite's namespace the other.
-  'lib/lease': ['lease', 'lease-table', 'lease-table-events', 'lease-client'],
+  'lib/lease': ['lease', 'lease-table', 'lease-table-events', 'lease-client', 'lease-messages'],
   'lib/prefetch': ['access-observer'],
-  'lib/policy': ['policy'],
+  // Pure as well: the origin keeps documents, the command line looks at them, the satellite decides by them.
+  'lib/policy': ['policy', 'policy-document', 'policy-holder', 'engine'],
   cache: ['block-cache'],
   'lib/tiers': ['tier'],
   'lib/store': ['object-store', 'posix-metadata'],

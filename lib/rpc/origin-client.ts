@@ -14,7 +14,8 @@ import { type Endpoint, parseEndpoint } from '../config/values.ts';
 import { type Logger } from '../telemetry/log.ts';
 import { ClientCredentials, type ClientCredentialFiles } from './client-credentials.ts';
 import { connectionError } from './connection-errors.ts';
-import { OriginAdminService, OriginService } from './gen/origin_pb.js';
+import { LeaseService, OriginAdminService, OriginService } from './gen/origin_pb.js';
+import { type LeaseStreamHandle, type LeaseStreamListener, openLeaseStream } from './lease-stream-client.ts';
 import { RpcError } from './rpc-errors.ts';
 import { callUnary } from './unary-call.ts';
 
@@ -72,6 +73,8 @@ export function createOriginClient(options: {
     ],
   });
   const admin = createClient(OriginAdminService, transport);
+  const policies = createClient(PolicyService, transport);
+  const leases = createClient(LeaseService, transport);
   let closed = false;
 
   /** The deadline is kept by this side's clock alone: the other side bounds its own waits. */
@@ -104,6 +107,30 @@ export function createOriginClient(options: {
         yield* admin.inspectKeys(request, bounds.signal === undefined ? {} : { signal: bounds.signal });
       } catch (error) {
         if (bounds.signal?.aborted) throw bounds.signal.reason;
+        throw connectionError(error, isEncrypted);
+      }
+    },
+    listSessions: unary(LeaseService.method.listSessions),
+    listLeases: unary(LeaseService.method.listLeases),
+    /** The one stream of a satellite's session; ends when the connection does. */
+    openLeaseStream(listener: LeaseStreamListener): LeaseStreamHandle {
+      return openLeaseStream((messages, signal) => leases.session(messages, { signal }), {
+        listener,
+        clock,
+        toError: (error) => connectionError(error, isEncrypted),
+      });
+    },
+    getPolicies: unary(PolicyService.method.getPolicies),
+    getPolicyHistory: unary(PolicyService.method.getPolicyHistory),
+    applyPolicies: unary(PolicyService.method.applyPolicies),
+    deletePolicy: unary(PolicyService.method.deletePolicy),
+    rollbackPolicies: unary(PolicyService.method.rollbackPolicies),
+    /** The policies of an export now, and again after each change. Ends with the caller's signal. @throws RpcError */
+    async *watchPolicies(exportName: string, { signal }: { readonly signal: AbortSignal }) {
+      try {
+        yield* policies.watchPolicies({ exportName }, { signal });
+      } catch (error) {
+        if (signal.aborted) throw signal.reason;
         throw connectionError(error, isEncrypted);
       }
     },
