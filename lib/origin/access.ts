@@ -12,6 +12,7 @@ import {
   type LeaseService,
   type OriginAdminService,
   type OriginService,
+  type PolicyService,
 } from '../rpc/gen/origin_pb.js';
 import { AccessError, includesRole, lesserRole, type Principal } from '../rpc/principal.ts';
 import { OriginError } from './origin.ts';
@@ -44,6 +45,15 @@ const needs = new Map<string, Need>([
     refresh: 'admin',
   }),
   ...needsOf<typeof OriginAdminService>({ getOriginStatus: 'anywhere', inspectKeys: 'admin' }),
+  // One document for all exports: without the name of one, these take the role on each.
+  ...needsOf<typeof PolicyService>({
+    watchPolicies: 'read',
+    getPolicies: 'read',
+    getPolicyHistory: 'read',
+    applyPolicies: 'admin',
+    deletePolicy: 'admin',
+    rollbackPolicies: 'admin',
+  }),
 ]);
 
 /** A method that the schema has and the table has not is found by the compiler. */

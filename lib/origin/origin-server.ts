@@ -9,7 +9,7 @@
 import type { Clock } from '../base/clock.ts';
 import { describeError } from '../base/errors.ts';
 import type { AccessLists } from '../config/access-lists.ts';
-import { ChangeService, OriginAdminService, OriginService } from '../rpc/gen/origin_pb.js';
+import { ChangeService, OriginAdminService, OriginService, PolicyService } from '../rpc/gen/origin_pb.js';
 import { type ListenAddress, startRpcServer } from '../rpc/rpc-server.ts';
 import type { ServerCredentialFiles } from '../rpc/server-credentials.ts';
 import { rpcService } from '../rpc/unary-handler.ts';
@@ -24,6 +24,8 @@ import { NamespaceIndex } from './namespace-index.ts';
 import { createOriginAdminService } from './origin-admin-service.ts';
 import { createOriginService } from './origin-service.ts';
 import { type ExportConfiguration, OriginError } from './origin.ts';
+import { createPolicyService } from './policy-service.ts';
+import { PolicyStore } from './policy-store.ts';
 import { Refusals } from './refusals.ts';
 import { openServedExport, type ServedExport } from './served-export.ts';
 
@@ -73,6 +75,10 @@ export async function startOrigin(options: StartOriginOptions): Promise<Origin> 
     }
     await Promise.all([...exports.values()].map((served) => probeStore(served, logger)));
     const access = createAccess({ exportNames: [...exports.keys()], lists: options.access ?? {} });
+    const policies = new PolicyStore({
+      ...{ database: index.database, clock, logger },
+      exportNames: [...exports.keys()],
+    });
     const refusals = new Refusals({ clock, logger, metrics });
     const context = { exports, access, index, clock, logger, metrics, version };
     const server = await startRpcServer({
@@ -87,6 +93,7 @@ export async function startOrigin(options: StartOriginOptions): Promise<Origin> 
         rpcService(OriginService, createOriginService(context)),
         rpcService(ChangeService, createChangeService(context)),
         rpcService(OriginAdminService, createOriginAdminService(context)),
+        rpcService(PolicyService, createPolicyService({ ...context, policies })),
       ],
     });
     logger.info(

@@ -14,7 +14,7 @@ import { type Endpoint, parseEndpoint } from '../config/values.ts';
 import { type Logger } from '../telemetry/log.ts';
 import { ClientCredentials, type ClientCredentialFiles } from './client-credentials.ts';
 import { connectionError } from './connection-errors.ts';
-import { LeaseService, OriginAdminService, OriginService } from './gen/origin_pb.js';
+import { LeaseService, OriginAdminService, OriginService, PolicyService } from './gen/origin_pb.js';
 import { type LeaseStreamHandle, type LeaseStreamListener, openLeaseStream } from './lease-stream-client.ts';
 import { RpcError } from './rpc-errors.ts';
 import { callUnary } from './unary-call.ts';

@@ -3,7 +3,9 @@ import {
   DOCUMENT_BYTES_MAX,
   EMPTY_DOCUMENT,
   findingText,
+  documentForExport,
   parsePolicyDocument,
+  policiesOfJson,
   policyText,
   readPolicyDocument,
   withoutPolicy,
@@ -90,7 +92,7 @@ t.test('policy document may be JSON, also indented by tabs, and may be for nobod
       'cache.pin': true,
     });
   }
-  t.same(parsePolicyDocument(EMPTY_DOCUMENT), { policies: [], warnings: [] });
+  t.match(parsePolicyDocument(EMPTY_DOCUMENT), { policies: [], warnings: [] });
 });
 
 t.test('policy document may use aliases', async (t) => {
@@ -200,7 +202,7 @@ t.test('policy document is bounded', async (t) => {
     `apiVersion: perigee/v1\npolicies:\n${Array.from({ length: count }, (_, at) => `  - { name: p${at}, match: { prefix: ${at}/ }, cache: { pin: true } }\n`).join('')}`;
   t.equal(parsePolicyDocument(list(1_000)).policies.length, 1_000);
   t.match(faults(list(1_001)), [/has more than 1000 entries/]);
-  t.match(faults(`# ${'x'.repeat(DOCUMENT_BYTES_MAX)}`), [/more than 1048576 bytes/]);
+  t.match(faults(`# ${'x'.repeat(DOCUMENT_BYTES_MAX)}`), [/more than 786432 bytes/]);
   const laughs = ['a: &a [x,x,x,x,x,x,x,x,x]'];
   for (const [at, name] of [...'bcdefghi'].entries()) {
     laughs.push(`${name}: &${name} [${Array(9).fill(`*${'abcdefghi'[at]}`).join(',')}]`);
@@ -259,4 +261,19 @@ policies:
   t.same(parsePolicyDocument(withoutPolicy(left, 'b')).policies, []);
   t.throws(() => withoutPolicy(text, 'bb'), { code: 'unknown-policy', hint: 'did you mean b?' });
   t.throws(() => policyText(text, 'x y'), PolicyError);
+});
+
+t.test('policy document travels as the part that is about one export', async (t) => {
+  const { written, policies } =
+    parsePolicyDocument(`${WHOLE}  - { name: all, match: {}, cache: { pin: true } }
+  - { name: other, match: { export: home }, cache: { pin: true } }
+`);
+  t.same(policiesOfJson(documentForExport(written, 'research')), policies.slice(0, 2));
+  t.same(
+    policiesOfJson(documentForExport(written, 'home')).map(({ name }) => name),
+    ['all', 'other'],
+  );
+  for (const json of ['{', '{}', '{"apiVersion":"perigee/v2","policies":[]}']) {
+    t.throws(() => policiesOfJson(json), { code: 'document', hint: /the same release/ });
+  }
 });

@@ -1697,6 +1697,295 @@ export declare type ListLeasesResponse = Message<"perigee.v1.ListLeasesResponse"
 export declare const ListLeasesResponseSchema: GenMessage<ListLeasesResponse>;
 
 /**
+ * @generated from message perigee.v1.WatchPoliciesRequest
+ */
+export declare type WatchPoliciesRequest = Message<"perigee.v1.WatchPoliciesRequest"> & {
+  /**
+   * @generated from field: string export_name = 1;
+   */
+  exportName: string;
+};
+
+/**
+ * Describes the message perigee.v1.WatchPoliciesRequest.
+ * Use `create(WatchPoliciesRequestSchema)` to create a new message.
+ */
+export declare const WatchPoliciesRequestSchema: GenMessage<WatchPoliciesRequest>;
+
+/**
+ * The policies that are about one export.
+ *
+ * @generated from message perigee.v1.PolicySet
+ */
+export declare type PolicySet = Message<"perigee.v1.PolicySet"> & {
+  /**
+   * 0: there never was a document.
+   *
+   * @generated from field: uint64 version = 1;
+   */
+  version: bigint;
+
+  /**
+   * JSON, in the shape of a document.
+   *
+   * @generated from field: string document = 2;
+   */
+  document: string;
+};
+
+/**
+ * Describes the message perigee.v1.PolicySet.
+ * Use `create(PolicySetSchema)` to create a new message.
+ */
+export declare const PolicySetSchema: GenMessage<PolicySet>;
+
+/**
+ * @generated from message perigee.v1.GetPoliciesRequest
+ */
+export declare type GetPoliciesRequest = Message<"perigee.v1.GetPoliciesRequest"> & {
+  /**
+   * 0: the one that holds.
+   *
+   * @generated from field: uint64 version = 1;
+   */
+  version: bigint;
+};
+
+/**
+ * Describes the message perigee.v1.GetPoliciesRequest.
+ * Use `create(GetPoliciesRequestSchema)` to create a new message.
+ */
+export declare const GetPoliciesRequestSchema: GenMessage<GetPoliciesRequest>;
+
+/**
+ * @generated from message perigee.v1.GetPoliciesResponse
+ */
+export declare type GetPoliciesResponse = Message<"perigee.v1.GetPoliciesResponse"> & {
+  /**
+   * @generated from field: perigee.v1.PolicyVersion version = 1;
+   */
+  version?: PolicyVersion | undefined;
+
+  /**
+   * As it was written.
+   *
+   * @generated from field: string document = 2;
+   */
+  document: string;
+};
+
+/**
+ * Describes the message perigee.v1.GetPoliciesResponse.
+ * Use `create(GetPoliciesResponseSchema)` to create a new message.
+ */
+export declare const GetPoliciesResponseSchema: GenMessage<GetPoliciesResponse>;
+
+/**
+ * @generated from message perigee.v1.GetPolicyHistoryRequest
+ */
+export declare type GetPolicyHistoryRequest = Message<"perigee.v1.GetPolicyHistoryRequest"> & {
+  /**
+   * @generated from field: uint32 versions_max = 1;
+   */
+  versionsMax: number;
+};
+
+/**
+ * Describes the message perigee.v1.GetPolicyHistoryRequest.
+ * Use `create(GetPolicyHistoryRequestSchema)` to create a new message.
+ */
+export declare const GetPolicyHistoryRequestSchema: GenMessage<GetPolicyHistoryRequest>;
+
+/**
+ * @generated from message perigee.v1.GetPolicyHistoryResponse
+ */
+export declare type GetPolicyHistoryResponse = Message<"perigee.v1.GetPolicyHistoryResponse"> & {
+  /**
+   * Newest first.
+   *
+   * @generated from field: repeated perigee.v1.PolicyVersion versions = 1;
+   */
+  versions: PolicyVersion[];
+
+  /**
+   * @generated from field: bool more = 2;
+   */
+  more: boolean;
+};
+
+/**
+ * Describes the message perigee.v1.GetPolicyHistoryResponse.
+ * Use `create(GetPolicyHistoryResponseSchema)` to create a new message.
+ */
+export declare const GetPolicyHistoryResponseSchema: GenMessage<GetPolicyHistoryResponse>;
+
+/**
+ * @generated from message perigee.v1.PolicyVersion
+ */
+export declare type PolicyVersion = Message<"perigee.v1.PolicyVersion"> & {
+  /**
+   * @generated from field: uint64 version = 1;
+   */
+  version: bigint;
+
+  /**
+   * "apply", "delete" or "rollback".
+   *
+   * @generated from field: string action = 2;
+   */
+  action: string;
+
+  /**
+   * What was deleted, or the version that was gone back to; empty for a document.
+   *
+   * @generated from field: string subject = 3;
+   */
+  subject: string;
+
+  /**
+   * As far as it is known who did it.
+   *
+   * @generated from field: string tenant = 4;
+   */
+  tenant: string;
+
+  /**
+   * @generated from field: string host = 5;
+   */
+  host: string;
+
+  /**
+   * @generated from field: int64 made_ms = 6;
+   */
+  madeMs: bigint;
+
+  /**
+   * @generated from field: uint32 policies = 7;
+   */
+  policies: number;
+};
+
+/**
+ * Describes the message perigee.v1.PolicyVersion.
+ * Use `create(PolicyVersionSchema)` to create a new message.
+ */
+export declare const PolicyVersionSchema: GenMessage<PolicyVersion>;
+
+/**
+ * @generated from message perigee.v1.ApplyPoliciesRequest
+ */
+export declare type ApplyPoliciesRequest = Message<"perigee.v1.ApplyPoliciesRequest"> & {
+  /**
+   * @generated from field: string document = 1;
+   */
+  document: string;
+
+  /**
+   * Only look: nothing changes.
+   *
+   * @generated from field: bool dry_run = 2;
+   */
+  dryRun: boolean;
+};
+
+/**
+ * Describes the message perigee.v1.ApplyPoliciesRequest.
+ * Use `create(ApplyPoliciesRequestSchema)` to create a new message.
+ */
+export declare const ApplyPoliciesRequestSchema: GenMessage<ApplyPoliciesRequest>;
+
+/**
+ * @generated from message perigee.v1.DeletePolicyRequest
+ */
+export declare type DeletePolicyRequest = Message<"perigee.v1.DeletePolicyRequest"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message perigee.v1.DeletePolicyRequest.
+ * Use `create(DeletePolicyRequestSchema)` to create a new message.
+ */
+export declare const DeletePolicyRequestSchema: GenMessage<DeletePolicyRequest>;
+
+/**
+ * @generated from message perigee.v1.RollbackPoliciesRequest
+ */
+export declare type RollbackPoliciesRequest = Message<"perigee.v1.RollbackPoliciesRequest"> & {
+  /**
+   * @generated from field: uint64 version = 1;
+   */
+  version: bigint;
+};
+
+/**
+ * Describes the message perigee.v1.RollbackPoliciesRequest.
+ * Use `create(RollbackPoliciesRequestSchema)` to create a new message.
+ */
+export declare const RollbackPoliciesRequestSchema: GenMessage<RollbackPoliciesRequest>;
+
+/**
+ * @generated from message perigee.v1.ChangePoliciesResponse
+ */
+export declare type ChangePoliciesResponse = Message<"perigee.v1.ChangePoliciesResponse"> & {
+  /**
+   * @generated from field: perigee.v1.PolicyVersion version = 1;
+   */
+  version?: PolicyVersion | undefined;
+
+  /**
+   * The document was there already.
+   *
+   * @generated from field: bool unchanged = 2;
+   */
+  unchanged: boolean;
+
+  /**
+   * @generated from field: repeated perigee.v1.PolicyWarning warnings = 3;
+   */
+  warnings: PolicyWarning[];
+};
+
+/**
+ * Describes the message perigee.v1.ChangePoliciesResponse.
+ * Use `create(ChangePoliciesResponseSchema)` to create a new message.
+ */
+export declare const ChangePoliciesResponseSchema: GenMessage<ChangePoliciesResponse>;
+
+/**
+ * @generated from message perigee.v1.PolicyWarning
+ */
+export declare type PolicyWarning = Message<"perigee.v1.PolicyWarning"> & {
+  /**
+   * @generated from field: uint32 line = 1;
+   */
+  line: number;
+
+  /**
+   * @generated from field: uint32 column = 2;
+   */
+  column: number;
+
+  /**
+   * @generated from field: string message = 3;
+   */
+  message: string;
+
+  /**
+   * @generated from field: string hint = 4;
+   */
+  hint: string;
+};
+
+/**
+ * Describes the message perigee.v1.PolicyWarning.
+ * Use `create(PolicyWarningSchema)` to create a new message.
+ */
+export declare const PolicyWarningSchema: GenMessage<PolicyWarning>;
+
+/**
  * What a satellite asks an origin. Block bytes never travel here: a satellite reads them from the object store.
  * Times are nanoseconds since 1970, sizes are bytes. No enums: their generated code would not be erasable TypeScript.
  *
@@ -1883,6 +2172,66 @@ export declare const OriginAdminService: GenService<{
     methodKind: "server_streaming";
     input: typeof InspectKeysRequestSchema;
     output: typeof InspectKeysResponseSchema;
+  },
+}>;
+
+/**
+ * One document for all exports, with its history.
+ *
+ * @generated from service perigee.v1.PolicyService
+ */
+export declare const PolicyService: GenService<{
+  /**
+   * For satellites: what holds now, and after each change what holds then.
+   *
+   * @generated from rpc perigee.v1.PolicyService.WatchPolicies
+   */
+  watchPolicies: {
+    methodKind: "server_streaming";
+    input: typeof WatchPoliciesRequestSchema;
+    output: typeof PolicySetSchema;
+  },
+  /**
+   * For people and tools. Each change makes a new version, also a rollback.
+   *
+   * @generated from rpc perigee.v1.PolicyService.GetPolicies
+   */
+  getPolicies: {
+    methodKind: "unary";
+    input: typeof GetPoliciesRequestSchema;
+    output: typeof GetPoliciesResponseSchema;
+  },
+  /**
+   * @generated from rpc perigee.v1.PolicyService.GetPolicyHistory
+   */
+  getPolicyHistory: {
+    methodKind: "unary";
+    input: typeof GetPolicyHistoryRequestSchema;
+    output: typeof GetPolicyHistoryResponseSchema;
+  },
+  /**
+   * @generated from rpc perigee.v1.PolicyService.ApplyPolicies
+   */
+  applyPolicies: {
+    methodKind: "unary";
+    input: typeof ApplyPoliciesRequestSchema;
+    output: typeof ChangePoliciesResponseSchema;
+  },
+  /**
+   * @generated from rpc perigee.v1.PolicyService.DeletePolicy
+   */
+  deletePolicy: {
+    methodKind: "unary";
+    input: typeof DeletePolicyRequestSchema;
+    output: typeof ChangePoliciesResponseSchema;
+  },
+  /**
+   * @generated from rpc perigee.v1.PolicyService.RollbackPolicies
+   */
+  rollbackPolicies: {
+    methodKind: "unary";
+    input: typeof RollbackPoliciesRequestSchema;
+    output: typeof ChangePoliciesResponseSchema;
   },
 }>;
 

@@ -1,0 +1,56 @@
+/**
+ * The policies that hold on a satellite now. A new set is exchanged in one step, so a decision is by one version
+ * whole; who decides twice may see two versions.
+ */
+import { compilePolicies } from './engine.ts';
+import {
+  type Decision,
+  type Explanation,
+  type Policy,
+  type PolicyEngine,
+  type PolicyHost,
+} from './policy.ts';
+
+/** A file or directory of the export that the holder is for. */
+export type HeldSubject = { readonly path: string; readonly sizeBytes: number | undefined };
+
+export class PolicyHolder {
+  readonly #exportName: string;
+  readonly #host: PolicyHost;
+  readonly #listeners: (() => void)[] = [];
+  #engine: PolicyEngine = compilePolicies([]);
+  #version = 0;
+
+  constructor(options: { readonly exportName: string; readonly host: PolicyHost }) {
+    this.#exportName = options.exportName;
+    this.#host = options.host;
+  }
+
+  /** Of the document; 0: there is none. */
+  get version(): number {
+    return this.#version;
+  }
+
+  replace(version: number, policies: readonly Policy[]): void {
+    this.#engine = compilePolicies(policies);
+    this.#version = version;
+    for (const listener of this.#listeners) listener();
+  }
+
+  /** Calls `listener` after each exchange. */
+  listen(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+
+  decide(subject: HeldSubject): Decision {
+    return this.#engine.decide(this.#whole(subject));
+  }
+
+  explain(subject: HeldSubject): Explanation {
+    return this.#engine.explain(this.#whole(subject));
+  }
+
+  #whole({ path, sizeBytes }: HeldSubject) {
+    return { exportName: this.#exportName, host: this.#host, path, sizeBytes };
+  }
+}
