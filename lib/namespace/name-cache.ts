@@ -193,11 +193,14 @@ export class NameCache {
     if (subject.kind !== 'listing' || grant === undefined || question.markedAt > grant.sequence) return false;
     const { sequence } = grant;
     const facts = this.#directory(subject.directory, grant.lease);
+    const withdrawn = new Set(answer.withdrawn);
     for (const { name, attributes } of answer.entries) {
+      // Present or not: the page shows what it was before.
+      if (withdrawn.has(name)) continue;
       const own = facts.own(name);
       if (own === undefined || own.sequence <= sequence) this.#know(facts, { name, attributes, sequence });
     }
-    for (const name of answer.withdrawn) {
+    for (const name of withdrawn) {
       // A fact of its own stays until the withdraw itself comes, which must still find it.
       if (facts.own(name) === undefined) this.#set(facts, name, { state: 'withdrawn', sequence });
     }
