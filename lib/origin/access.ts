@@ -19,7 +19,7 @@ import { OriginError } from './origin.ts';
 
 export interface Access {
   readonly authorize: Authorize;
-  mayRead(principal: Principal, exportName: string): boolean;
+  readonly mayRead: (principal: Principal, exportName: string) => boolean;
 }
 
 /** What a call needs: on the export that it names, or `anywhere` if its handler tells each principal its own part. */

@@ -59,6 +59,7 @@ export class System {
   #origin: ChildProcess | undefined;
   #originArgs: readonly string[] = [];
   address = '';
+  originFlags: readonly string[] = [];
   readonly #mountpoints = new Set<string>();
   readonly #atEnd: (() => Promise<void>)[] = [];
 
@@ -72,10 +73,16 @@ export class System {
   /** Makes the directories and starts an origin with one export, `data`, over `url` or a folder of its own. */
   static async start(
     t: Test,
-    options: { readonly url?: string; readonly env?: NodeJS.ProcessEnv } = {},
+    options: {
+      readonly url?: string;
+      readonly env?: NodeJS.ProcessEnv;
+      /** Further flags of the origin, made before it starts. */
+      readonly originFlags?: (system: System) => Promise<readonly string[]>;
+    } = {},
   ): Promise<System> {
     const system = new System(options.env ?? {});
     t.teardown(() => system.end());
+    system.originFlags = (await options.originFlags?.(system)) ?? [];
     await system.startOrigin(options.url ?? `file://${system.objects}`);
     return system;
   }
@@ -90,6 +97,7 @@ export class System {
       `127.0.0.1:${port}`,
       '--export',
       `data=${url}`,
+      ...this.originFlags,
     ];
     const child = spawn(process.execPath, this.#originArgs, {
       env: { ...process.env, ...this.env },
