@@ -74,11 +74,23 @@ function labelRows({ labels }: MountStatus): string[][] {
   return pairs.length === 0 ? [] : [['labels', pairs.join(', ')]];
 }
 
+function leasesText({ leases }: MountStatus): string {
+  const { state, session, termLeftMs, names, directories } = leases;
+  if (state === 'lost') return 'no lease session: names are asked for one by one';
+  const many = directories.toLocaleString('en-US');
+  return [
+    `${countText(names, 'name')} in ${many} ${directories === 1 ? 'directory' : 'directories'}`,
+    countText(leases.leases, 'lease'),
+    `session ${session ?? ''} ${state}, ${durationText(termLeftMs / 1000)} left`,
+  ].join(', ');
+}
+
 function statusLines(status: MountStatus): string[] {
   const { cache, reads } = status;
   const driver = `${status.driver}, passthrough ${status.passthrough ? 'on' : 'off'}, ${status.readOnly ? 'read-only' : 'read-write'}`;
   const rows = [
     ['export', `${status.exportName} of ${status.origin}${status.originReachable ? '' : ' (unreachable)'}`],
+    ['names', leasesText(status)],
     ['store', status.store],
     ...labelRows(status),
     ['driver', driver],

@@ -47,6 +47,18 @@ const mountStatusSchema = z.object({
   readOnly: z.boolean(),
   upSeconds: count,
   originReachable: z.boolean(),
+  // A mount of an older release has none.
+  leases: z
+    .object({
+      state: z.enum(['live', 'reconnecting', 'lost']),
+      session: z.string().optional(),
+      termLeftMs: count,
+      leases: count,
+      names: count,
+      directories: count,
+      directoriesComplete: count,
+    })
+    .default({ state: 'lost', termLeftMs: 0, leases: 0, names: 0, directories: 0, directoriesComplete: 0 }),
   store: z.string(),
   openFiles: count,
   nodes: count,

@@ -38,6 +38,19 @@ export interface MountStatus {
   readonly readOnly: boolean;
   readonly upSeconds: number;
   readonly originReachable: boolean;
+  /** What lets names be used without asking the origin. */
+  readonly leases: {
+    /** `live`: the stream is up. `reconnecting`: the term still runs. `lost`: names are asked for one by one. */
+    readonly state: 'live' | 'reconnecting' | 'lost';
+    /** The first digits of the session's identity. */
+    readonly session?: string | undefined;
+    readonly termLeftMs: number;
+    readonly leases: number;
+    readonly names: number;
+    readonly directories: number;
+    /** Directories of which every name is known. */
+    readonly directoriesComplete: number;
+  };
   readonly store: string;
   readonly openFiles: number;
   readonly nodes: number;

@@ -12,12 +12,16 @@ import { bootClock } from '../base/boot-clock.ts';
 import { nextTurn, systemClock } from '../base/clock.ts';
 import { describeError } from '../base/errors.ts';
 import { ORIGIN_DEADLINE_MS } from '../base/limits.ts';
+import { systemPrng } from '../base/prng.ts';
 import type { MountOptions, MountStatus, Running } from '../cli/runtime.ts';
 import { startControlServer } from '../control/control-server.ts';
 import { mountKernel } from '../fuse/kernel-driver.ts';
 import { prepareMountpoint } from '../fuse/mountpoint.ts';
 import { mountPortable } from '../fuse/portable-driver.ts';
+import { LeaseClient } from '../lease/lease-client.ts';
+import { LEASE_TIMING_DEFAULT } from '../lease/lease.ts';
 import { HeldNames } from '../namespace/held-names.ts';
+import { LeaseSession } from '../namespace/lease-session.ts';
 import { LeasedNamespace } from '../namespace/leased-namespace.ts';
 import { NameCache } from '../namespace/name-cache.ts';
 import { openOriginNames } from '../namespace/origin-names.ts';
@@ -94,7 +98,7 @@ async function assemble(
   // The path as the mount table shows it: links are followed here, once.
   const mountpoint = await prepareMountpoint(options.mountpoint, clock);
 
-  const { remote, exportInfo } = await openOriginNames({
+  const { remote, openStream, exportInfo } = await openOriginNames({
     address: options.origin,
     credentials: options.credentials,
     exportName: options.exportName,
@@ -104,16 +108,35 @@ async function assemble(
     signal,
   });
   const leaseClock = bootClock();
-  const held = new HeldNames({ cache: new NameCache(), metrics, onReleased: () => undefined });
+  const held = new HeldNames({
+    cache: new NameCache(),
+    metrics,
+    onReleased: (directories) => session.release(directories),
+  });
+  const session = new LeaseSession({
+    machine: new LeaseClient({ clockRateError: LEASE_TIMING_DEFAULT.clockRateError }),
+    open: openStream,
+    held,
+    clock: leaseClock,
+    nextTurn,
+    prng: systemPrng(),
+    host: os.hostname(),
+    labels: options.labels,
+    logger,
+    metrics,
+    onLive: () => namespace.originIsBack(),
+  });
   const namespace = new LeasedNamespace({
     remote,
     held,
-    term: { session: undefined, validUntilMs: 0 },
+    term: session,
     clock: leaseClock,
     metrics,
     partitionWaitMs: options.partitionWaitMs,
   });
   teardown.add('namespace', () => namespace.close());
+  teardown.add('session', () => session.close());
+  session.start();
   signal.throwIfAborted();
 
   const tier = createTierStack([
@@ -201,6 +224,7 @@ async function assemble(
       readOnly: true,
       upSeconds: (clock.nowMs() - startedMs) / 1000,
       originReachable: await answers(remote),
+      leases: { ...session.stat(), ...held.cache.stat(), leases: held.cache.leases().length },
       store: exportInfo.storeUrl,
       openFiles,
       nodes,

@@ -58,6 +58,8 @@ export interface LeaseSessionStat {
 }
 
 const SESSION_DIGITS_SHOWN = 8;
+/** The origin ends the stream as soon as it has heard the goodbye. */
+const CLOSE_WAIT_MS = 1_000;
 
 export class LeaseSession implements LeaseTerm {
   session: SessionId | undefined;
@@ -66,6 +68,7 @@ export class LeaseSession implements LeaseTerm {
   #stream: LeaseStream | undefined;
   #cancelWake = (): void => undefined;
   #hasTold = false;
+  #onBroken = (): void => undefined;
 
   constructor(options: LeaseSessionOptions) {
     this.#options = options;
@@ -90,10 +93,19 @@ export class LeaseSession implements LeaseTerm {
     this.#step({ kind: 'released', directories });
   }
 
-  /** Nothing is served any more. */
-  close(): void {
+  /** Nothing is served any more. Resolves when the origin has been told, or cannot be. */
+  async close(): Promise<void> {
+    const { clock } = this.#options;
     this.#step({ kind: 'closing' });
     this.#cancelWake();
+    if (this.#stream === undefined) return;
+    await new Promise<void>((resolve) => {
+      const cancel = clock.after(CLOSE_WAIT_MS, resolve);
+      this.#onBroken = () => {
+        cancel();
+        resolve();
+      };
+    });
   }
 
   #step(event: LeaseClientEvent<InodeAttributes>): void {
@@ -154,6 +166,7 @@ export class LeaseSession implements LeaseTerm {
   #broken(error: unknown): void {
     const { logger, prng } = this.#options;
     this.#stream = undefined;
+    this.#onBroken();
     // Attempts go on for as long as an outage lasts; the first is news.
     const line = { error: describeError(error) };
     if (this.#hasTold) logger.debug(line, 'no lease session');

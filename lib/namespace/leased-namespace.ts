@@ -55,12 +55,15 @@ export class LeasedNamespace implements Namespace {
   readonly #cache: NameCache;
   readonly #wait: OriginWait;
   readonly #ahead: ListAhead;
+  readonly #counters;
   /** Questions about names that others may wait for, by directory and name. */
   readonly #asked = new Map<string, Promise<unknown>>();
 
   constructor(options: LeasedNamespaceOptions) {
     const { clock, metrics, partitionWaitMs } = options;
     this.#options = options;
+    const counter = (result: string) => metrics.nameAnswers.labels({ result });
+    this.#counters = { held: counter('held'), kept: counter('kept'), once: counter('once') };
     this.#cache = options.held.cache;
     this.#wait = new OriginWait({ clock, metrics, waitMs: partitionWaitMs });
     this.#ahead = new ListAhead(async (directory, page, { signal }) =>
@@ -78,7 +81,7 @@ export class LeasedNamespace implements Namespace {
     if (fact === undefined) return undefined;
     const validForMs = this.#validForMs(fact.isImmutable);
     if (validForMs <= 0) return undefined;
-    this.#count('held');
+    this.#counters.held.inc();
     return { attributes: fact.state === 'known' ? fact.attributes : undefined, validForMs };
   }
 
@@ -87,7 +90,7 @@ export class LeasedNamespace implements Namespace {
     if (fact === undefined) return undefined;
     const validForMs = this.#validForMs(fact.isImmutable);
     if (validForMs <= 0) return undefined;
-    this.#count('held');
+    this.#counters.held.inc();
     return { attributes: fact.attributes, validForMs };
   }
 
@@ -131,7 +134,7 @@ export class LeasedNamespace implements Namespace {
   ): Promise<ListPage> {
     const known = this.#cache.page(directory, page);
     if (known !== undefined && this.#validForMs(this.#cache.isImmutableBelow(directory)) > 0) {
-      this.#count('held');
+      this.#counters.held.inc();
       return known;
     }
     const { after = '', entriesMax } = page;
@@ -200,7 +203,7 @@ export class LeasedNamespace implements Namespace {
     try {
       const answer = await call();
       const isKept = keep(question, answer);
-      this.#count(isKept ? 'kept' : 'once');
+      (isKept ? this.#counters.kept : this.#counters.once).inc();
       if (isKept) this.#options.held.shrink();
       return { answer, isKept };
     } finally {
@@ -211,10 +214,6 @@ export class LeasedNamespace implements Namespace {
   #validForMs(isImmutable: boolean): number {
     if (isImmutable) return IMMUTABLE_VALID_MS;
     return this.#options.term.validUntilMs - this.#options.clock.nowMs();
-  }
-
-  #count(result: 'held' | 'kept' | 'once'): void {
-    this.#options.metrics.nameAnswers.inc({ result });
   }
 }
 

@@ -1,12 +1,16 @@
 /** A runtime that records what it is asked, an output that keeps what is printed, a clock and signals moved by hand. */
+import { Readable } from 'node:stream';
 import { type Clock } from '../../lib/base/clock.ts';
 import { type CommandEnvironment } from '../../lib/cli/environment.ts';
 import { type Output } from '../../lib/cli/output.ts';
 import { runCli } from '../../lib/cli/program.ts';
 import {
+  type ChangesOptions,
+  type ExportChanges,
   type Finding,
   type MountControl,
   type MountStatus,
+  type PutFile,
   type Runtime,
   type UpRunning,
 } from '../../lib/cli/runtime.ts';
@@ -24,6 +28,15 @@ export function fakeStatus(mountpoint: string, changes: Partial<MountStatus> = {
     readOnly: true,
     upSeconds: 120,
     originReachable: true,
+    leases: {
+      state: 'live',
+      session: '0123abcd',
+      termLeftMs: 17_000,
+      leases: 2,
+      names: 1234,
+      directories: 1,
+      directoriesComplete: 1,
+    },
     store: 's3://bucket/prefix',
     openFiles: 1,
     nodes: 12,
@@ -146,6 +159,47 @@ export class FakeRunning implements UpRunning {
   }
 }
 
+/** Notes each call; what is put is read whole. */
+class FakeChanges implements ExportChanges {
+  readonly #note: (name: string, options: unknown) => void;
+
+  constructor(note: (name: string, options: unknown) => void) {
+    this.#note = note;
+  }
+
+  async put(path: string, { content, attributes, onSent }: PutFile) {
+    const pieces: Uint8Array[] = [];
+    for await (const piece of content ?? []) pieces.push(piece);
+    const text = Buffer.concat(pieces).toString();
+    onSent(text.length);
+    this.#note('put', { path, text, attributes });
+    return { path, sizeBytes: text.length, version: 'v' };
+  }
+
+  async remove(path: string, options: unknown) {
+    this.#note('remove', [path, options]);
+    return 3;
+  }
+
+  async rename(from: string, to: string, options: unknown) {
+    this.#note('rename', [from, to, options]);
+  }
+
+  async makeDirectory(path: string, options: unknown) {
+    this.#note('makeDirectory', [path, options]);
+  }
+
+  async *refresh(path: string, options: unknown) {
+    this.#note('refresh', [path, options]);
+    yield { directories: 1, names: 10, added: 0, changed: 0, gone: 0 };
+    yield { directories: 2, names: 1_500, added: 3, changed: 2, gone: 1 };
+  }
+
+  async close() {
+    this.#note('close', undefined);
+  }
+}
+
 export class FakeRuntime implements Runtime {
   readonly version = '1.2.3';
   /** What was asked, in order: the method and its options. */
@@ -191,6 +245,14 @@ export class FakeRuntime implements Runtime {
 
   async forceUnmount(mountpoint: string) {
     this.asked.push(['forceUnmount', mountpoint]);
+  }
+
+  async changes({ origin, exportName }: ChangesOptions) {
+    this.asked.push(['changes', { origin, exportName }]);
+    return new FakeChanges((name, options) => {
+      this.asked.push([name, options]);
+      if (this.failure !== undefined) throw this.failure;
+    });
   }
 
   async *doctor(options: unknown) {
@@ -305,6 +367,7 @@ export function fakeWorld(
   const environment = {
     runtime: new FakeRuntime(),
     out,
+    stdin: Readable.from([Buffer.from('piped')]),
     clock: new FakeClock(),
     env: options.env ?? {},
     workingDirectory: '/work dir',

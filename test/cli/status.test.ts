@@ -17,6 +17,7 @@ t.test('status shows one mount in lines', async (t) => {
   t.same(world.out.stdout, [
     '/mnt/ein gabe',
     '  export       datasets of 127.0.0.1:7420',
+    '  names        1,234 names in 1 directory, 2 leases, session 0123abcd live, 17 seconds left',
     '  store        s3://bucket/prefix',
     '  labels       rack=a1, room=b 2',
     '  driver       kernel, passthrough on, read-only',
@@ -32,11 +33,16 @@ t.test('status shows one mount in lines', async (t) => {
 t.test('status tells of an origin out of reach and of faults', async (t) => {
   const world = fakeWorld();
   const { cache } = fakeStatus('/m');
-  const changes = { originReachable: false, cache: { ...cache, checksumFailures: 1, bypassedReads: 2 } };
+  const changes = {
+    originReachable: false,
+    leases: { state: 'lost', termLeftMs: 0, leases: 0, names: 0, directories: 0, directoriesComplete: 0 },
+    cache: { ...cache, checksumFailures: 1, bypassedReads: 2 },
+  } as const;
   world.runtime.controls.set('/m', new FakeControl('/m', changes));
   t.equal(await world.run('status'), 0);
   const text = world.out.stdout.join('\n');
   t.match(text, 'datasets of 127.0.0.1:7420 (unreachable)');
+  t.match(text, 'names        no lease session: names are asked for one by one');
   t.match(text, 'faults       1 bad block fetched again, 2 reads past the cache');
 });
 

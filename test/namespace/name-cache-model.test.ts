@@ -184,9 +184,10 @@ class World {
       const withdrawn = NAMES.filter(
         (name) => name > after && (next === undefined || name <= next) && this.#isChanging(directory, name),
       );
-      const entries = names
-        .filter((name) => !withdrawn.includes(name))
-        .map((name) => ({ name, attributes: this.#truth.get(key(at, name)) as InodeAttributes }));
+      const entries = names.map((name) => ({
+        name,
+        attributes: this.#truth.get(key(at, name)) as InodeAttributes,
+      }));
       this.#wire.push(() => this.cache.keepPage(question, { after, entries, next, withdrawn, grant }));
     });
   }
