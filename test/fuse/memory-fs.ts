@@ -2,11 +2,8 @@
  * A file system in memory behind the drivers' contract, for tests. Every node is its inode; contents, timeouts
  * and I/O modes can be changed while it is mounted, and everything it is asked is counted.
  */
-import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { ROOT_NODE, type NodeId } from '../../lib/base/brand.ts';
 import { Errno } from '../../lib/fuse/errno.ts';
+import type { NodeId } from '../../lib/base/brand.ts';
 import {
   ErrnoError,
   type AttributesReply,
@@ -20,89 +17,87 @@ import {
   type OpenReply,
   type RequestContext,
 } from '../../lib/fuse/operations.ts';
-import { contentOf, type TreeEntry } from '../conformance/tree.ts';
+import type { TreeEntry } from '../conformance/tree.ts';
+import { BackedContent, SparseContent } from './memory-content.ts';
+import { bytesOf, keyOf, type MemoryNode, MemoryTree, TYPE_BITS } from './memory-tree.ts';
+import { MemoryLocks, MemoryWrites } from './memory-writes.ts';
 
-const TYPE_BITS = { directory: 0o040000, file: 0o100000, symlink: 0o120000 } as const;
 const O_ACCMODE = 3;
-
-interface MemoryNode {
-  readonly node: NodeId;
-  readonly kind: keyof typeof TYPE_BITS;
-  readonly name: string;
-  parent: MemoryNode | undefined;
-  mode: number;
-  modifiedNs: bigint;
-  content: Buffer;
-  target: string;
-  readonly children: Map<string, MemoryNode>;
-  readonly attributes: Map<string, Buffer>;
-}
+const O_TRUNC = 0o1000;
+const SET_IDS = 0o6000;
+/** Operations that are remembered in order. */
+const TRACE_MAX = 100_000;
 
 export interface MemoryFsOptions {
   readonly validForMs?: number;
   /** Files are handed to the kernel where it takes them. */
   readonly passthrough?: boolean;
+  /** The driver is given `writes` and `locks`. */
+  readonly writable?: boolean;
 }
 
 export class MemoryFs implements FileSystemOperations {
   connection: DriverConnection | undefined;
-  validForMs: number;
   passthrough: boolean;
   disconnections = 0;
-  /** Lookups that the driver holds of each node, as this side counts them. */
-  readonly held = new Map<NodeId, bigint>();
+  readonly tree: MemoryTree;
+  readonly writes: MemoryWrites | undefined;
+  readonly locks: MemoryLocks | undefined;
   readonly calls = new Map<string, number>();
-  readonly openFiles = new Map<bigint, MemoryNode>();
-  readonly openDirectories = new Map<bigint, readonly MemoryNode[]>();
+  /** What was asked, in order. */
+  readonly trace: string[] = [];
   /** Set by a test: replaces the answer of read. */
   onRead: ((path: string, context: RequestContext) => Promise<Uint8Array> | undefined) | undefined;
-  readonly #nodes = new Map<NodeId, MemoryNode>();
-  readonly #backing = new Map<NodeId, number>();
-  #nextNode = 1n;
-  #nextHandle = 1n;
 
   constructor(entries: readonly TreeEntry[], options: MemoryFsOptions = {}) {
-    this.validForMs = options.validForMs ?? 0;
     this.passthrough = options.passthrough ?? false;
-    this.#add({ path: '', kind: 'directory', mode: 0o755, modifiedMs: 0 });
-    for (const entry of entries) this.add(entry);
+    this.tree = new MemoryTree(entries, { validForMs: options.validForMs ?? 0 });
+    if (options.writable !== true) return;
+    this.locks = new MemoryLocks();
+    this.writes = new MemoryWrites({
+      tree: this.tree,
+      called: (operation, detail) => this.#called(operation, detail),
+      open: (file) => this.#opened(file),
+    });
+  }
+
+  get held(): ReadonlyMap<NodeId, bigint> {
+    return this.tree.held;
+  }
+
+  get openFiles(): ReadonlyMap<bigint, MemoryNode> {
+    return this.tree.openFiles;
+  }
+
+  get openDirectories(): ReadonlyMap<bigint, unknown> {
+    return this.tree.openDirectories;
   }
 
   add(entry: TreeEntry): void {
-    this.#add(entry);
+    this.tree.add(entry);
   }
 
   /** Closes backing files. */
   dispose(): void {
-    for (const fd of this.#backing.values()) closeSync(fd);
-    this.#backing.clear();
+    this.tree.dispose();
   }
 
   node(path: string): MemoryNode {
-    let at = this.#get(ROOT_NODE);
-    for (const part of path.split('/').filter(Boolean)) {
-      const child = at.children.get(part);
-      if (child === undefined) throw new Error(`no ${path}`);
-      at = child;
-    }
-    return at;
+    return this.tree.at(path);
   }
 
   replace(path: string, content: Buffer): void {
-    this.node(path).content = content;
+    this.node(path).content = SparseContent.of(content);
   }
 
   /** Another node takes the place of a name, as when a new version was committed. */
   supersede(path: string, content: Buffer): void {
-    const old = this.node(path);
-    const fresh: MemoryNode = { ...old, node: this.#nextNode++ as NodeId, content };
-    this.#nodes.set(fresh.node, fresh);
-    old.parent?.children.set(old.name, fresh);
+    this.tree.supersede(path, content);
   }
 
   remove(path: string): void {
-    const old = this.node(path);
-    old.parent?.children.delete(old.name);
+    const { parent, name } = this.node(path);
+    if (parent !== undefined) this.tree.detach(parent, name);
   }
 
   connected(connection: DriverConnection): void {
@@ -114,34 +109,28 @@ export class MemoryFs implements FileSystemOperations {
   }
 
   async lookup(parent: NodeId, name: Uint8Array, _context: RequestContext): Promise<EntryReply> {
-    this.#called('lookup');
-    const directory = this.#get(parent);
-    if (directory.kind !== 'directory') throw new ErrnoError(Errno.ENOTDIR, 'not a directory');
-    const child = directory.children.get(Buffer.from(name).toString());
-    if (child === undefined) {
-      const absent = this.#attributesOf(directory);
-      return { ...absent, node: 0n as NodeId, entryValidForMs: this.validForMs };
-    }
-    return this.#entry(child);
+    this.#called('lookup', keyOf(name));
+    const directory = this.tree.directory(parent);
+    const child = directory.children.get(keyOf(name));
+    if (child !== undefined) return this.tree.entry(child);
+    const absent = this.tree.attributesOf(directory);
+    return { ...absent, node: 0n as NodeId, entryValidForMs: this.tree.validForMs };
   }
 
   forget(node: NodeId, count: bigint): void {
     this.#called('forget');
-    const left = (this.held.get(node) ?? 0n) - count;
-    if (left < 0n) throw new Error('forgot more than was looked up');
-    if (left === 0n) this.held.delete(node);
-    else this.held.set(node, left);
+    this.tree.forget(node, count);
   }
 
   async attributes(node: NodeId): Promise<AttributesReply> {
     this.#called('attributes');
-    return this.#attributesOf(this.#get(node));
+    return this.tree.attributesOf(this.tree.get(node));
   }
 
   async readLink(node: NodeId): Promise<Uint8Array> {
-    const { kind, target } = this.#get(node);
+    const { kind, target } = this.tree.get(node);
     if (kind !== 'symlink') throw new ErrnoError(Errno.EINVAL, 'not a symlink');
-    return Buffer.from(target);
+    return target;
   }
 
   async access(): Promise<void> {
@@ -149,14 +138,14 @@ export class MemoryFs implements FileSystemOperations {
   }
 
   async open(node: NodeId, flags: number): Promise<OpenReply> {
-    this.#called('open');
-    const file = this.#get(node);
+    const truncates = (flags & O_TRUNC) !== 0;
+    this.#called('open', truncates ? 'truncating' : undefined);
+    const file = this.tree.get(node);
     if (file.kind === 'directory') throw new ErrnoError(Errno.EISDIR, 'a directory');
-    if ((flags & O_ACCMODE) !== 0) throw new ErrnoError(Errno.EROFS, 'read-only');
-    const handle = this.#nextHandle++;
-    this.openFiles.set(handle, file);
-    if (!this.passthrough || this.connection?.abilities.passthrough !== true) return { handle };
-    return { handle, noFlush: true, backing: { fd: this.#backingOf(file) } };
+    if (this.writes === undefined && ((flags & O_ACCMODE) !== 0 || truncates))
+      throw new ErrnoError(Errno.EROFS, 'read-only');
+    if (truncates) this.writes?.truncate(file);
+    return this.#opened(file);
   }
 
   async read(
@@ -164,12 +153,9 @@ export class MemoryFs implements FileSystemOperations {
     range: { readonly offset: number; readonly length: number },
     context: RequestContext,
   ): Promise<Uint8Array> {
-    this.#called('read');
-    const file = this.openFiles.get(handle);
-    if (file === undefined) throw new Error('read of an unknown handle');
-    return (
-      this.onRead?.(file.name, context) ?? file.content.subarray(range.offset, range.offset + range.length)
-    );
+    this.#called('read', `${range.offset}+${range.length}`);
+    const file = this.tree.file(handle);
+    return this.onRead?.(file.name, context) ?? file.content.read(range.offset, range.length);
   }
 
   async flush(): Promise<void> {
@@ -178,16 +164,12 @@ export class MemoryFs implements FileSystemOperations {
 
   release(handle: bigint): void {
     this.#called('release');
-    if (!this.openFiles.delete(handle)) throw new Error('released twice');
+    this.tree.close(handle);
   }
 
   async openDirectory(node: NodeId): Promise<OpenReply> {
     this.#called('openDirectory');
-    const directory = this.#get(node);
-    if (directory.kind !== 'directory') throw new ErrnoError(Errno.ENOTDIR, 'not a directory');
-    const handle = this.#nextHandle++;
-    this.openDirectories.set(handle, [...directory.children.values()]);
-    return { handle };
+    return { handle: this.tree.openDirectory(this.tree.directory(node)) };
   }
 
   async readDirectory(handle: bigint, offset: bigint, sink: DirectorySink<DirectoryRecord>): Promise<void> {
@@ -202,14 +184,14 @@ export class MemoryFs implements FileSystemOperations {
   ): Promise<void> {
     this.#called('readDirectoryPlus');
     for (const { record, child } of this.#records(handle, offset)) {
-      const entry = (): EntryReply | undefined => (child === undefined ? undefined : this.#entry(child));
+      const entry = (): EntryReply | undefined => (child === undefined ? undefined : this.#listed(child));
       if (!sink({ ...record, entry })) return;
     }
   }
 
   releaseDirectory(handle: bigint): void {
     this.#called('releaseDirectory');
-    if (!this.openDirectories.delete(handle)) throw new Error('directory released twice');
+    if (!this.tree.openDirectories.delete(handle)) throw new Error('directory released twice');
   }
 
   async statistics(): Promise<FileSystemStatistics> {
@@ -228,13 +210,13 @@ export class MemoryFs implements FileSystemOperations {
   }
 
   async getExtendedAttribute(node: NodeId, name: string): Promise<Uint8Array> {
-    const value = this.#get(node).attributes.get(name);
+    const value = this.tree.get(node).attributes.get(name);
     if (value === undefined) throw new ErrnoError(Errno.ENODATA, 'no such attribute');
     return value;
   }
 
   async listExtendedAttributes(node: NodeId): Promise<readonly string[]> {
-    return [...this.#get(node).attributes.keys()];
+    return [...this.tree.get(node).attributes.keys()];
   }
 
   async refuseChange(operation: string): Promise<never> {
@@ -242,68 +224,40 @@ export class MemoryFs implements FileSystemOperations {
     throw new ErrnoError(Errno.EROFS, 'read-only file system');
   }
 
-  #called(operation: string): void {
+  #called(operation: string, detail?: string): void {
     this.calls.set(operation, (this.calls.get(operation) ?? 0) + 1);
+    if (this.trace.length < TRACE_MAX)
+      this.trace.push(detail === undefined ? operation : `${operation} ${detail}`);
   }
 
-  #get(node: NodeId): MemoryNode {
-    const found = this.#nodes.get(node);
-    if (found === undefined) throw new ErrnoError(Errno.ESTALE, 'unknown node');
-    return found;
+  #opened(file: MemoryNode): OpenReply {
+    const handle = this.tree.open(file);
+    const isPassed = this.passthrough && this.connection?.abilities.passthrough === true;
+    // The kernel's own writes do not take set-ID bits off.
+    if (!isPassed || (this.writes !== undefined && (file.mode & SET_IDS) !== 0)) return { handle };
+    if (!(file.content instanceof BackedContent)) {
+      this.tree.settle(file);
+      file.content = new BackedContent(file.content);
+      file.stamp = file.content.stamp;
+    }
+    // A handle that cannot have written need not be flushed.
+    const noFlush = this.writes === undefined;
+    return { handle, noFlush, backing: { fd: (file.content as BackedContent).fd } };
   }
 
-  #add(entry: TreeEntry): void {
-    const cut = entry.path.lastIndexOf('/');
-    const parent = entry.path === '' ? undefined : this.node(entry.path.slice(0, Math.max(cut, 0)));
-    const added: MemoryNode = {
-      node: this.#nextNode++ as NodeId,
-      kind: entry.kind,
-      name: entry.path.slice(cut + 1),
-      parent,
-      mode: entry.mode,
-      modifiedNs: BigInt(entry.modifiedMs) * 1_000_000n,
-      content: entry.kind === 'file' ? contentOf(entry) : Buffer.alloc(0),
-      target: entry.target ?? '',
-      children: new Map(),
-      attributes: new Map(entry.kind === 'file' ? [['user.perigee.test', Buffer.from(entry.path)]] : []),
-    };
-    this.#nodes.set(added.node, added);
-    parent?.children.set(added.name, added);
-  }
-
-  #entry(child: MemoryNode): EntryReply {
-    this.held.set(child.node, (this.held.get(child.node) ?? 0n) + 1n);
-    return { ...this.#attributesOf(child), node: child.node, entryValidForMs: this.validForMs };
-  }
-
-  #attributesOf(node: MemoryNode): AttributesReply {
-    const children = [...node.children.values()].filter(({ kind }) => kind === 'directory').length;
-    return {
-      validForMs: this.validForMs,
-      attributes: {
-        inode: node.node,
-        sizeBytes: node.kind === 'symlink' ? Buffer.byteLength(node.target) : node.content.length,
-        modifiedNs: node.modifiedNs,
-        accessedNs: node.modifiedNs,
-        changedNs: node.modifiedNs,
-        mode: TYPE_BITS[node.kind] | node.mode,
-        links: node.kind === 'directory' ? 2 + children : 1,
-        uid: 0,
-        gid: 0,
-        device: 0,
-        blockBytes: 1024 * 1024,
-      },
-    };
+  /** One that was removed since the listing began has no entry. */
+  #listed(child: MemoryNode): EntryReply | undefined {
+    return child.links > 0 ? this.tree.entry(child) : undefined;
   }
 
   *#records(handle: bigint, offset: bigint): Generator<{ record: DirectoryRecord; child?: MemoryNode }> {
-    const children = this.openDirectories.get(handle);
+    const children = this.tree.openDirectories.get(handle);
     if (children === undefined) throw new Error('listing of an unknown handle');
     for (let index = Number(offset); index < children.length + 2; index++) {
-      const child = children[index - 2];
+      const [name, child] = children[index - 2] ?? [index === 0 ? '.' : '..'];
       yield {
         record: {
-          name: Buffer.from(child?.name ?? (index === 0 ? '.' : '..')),
+          name: bytesOf(name),
           inode: child?.node ?? 1n,
           type: TYPE_BITS[child?.kind ?? 'directory'] >> 12,
           nextOffset: BigInt(index + 1),
@@ -311,18 +265,5 @@ export class MemoryFs implements FileSystemOperations {
         ...(child === undefined ? {} : { child }),
       };
     }
-  }
-
-  #backingOf(file: MemoryNode): number {
-    const known = this.#backing.get(file.node);
-    if (known !== undefined) return known;
-    // The open descriptor is all that is needed: nothing is left behind however the process ends.
-    const directory = mkdtempSync(join(tmpdir(), 'memory-fs-'));
-    const path = join(directory, 'blob');
-    writeFileSync(path, file.content);
-    const fd = openSync(path, 'r');
-    rmSync(directory, { recursive: true });
-    this.#backing.set(file.node, fd);
-    return fd;
   }
 }
