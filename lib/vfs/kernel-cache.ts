@@ -93,15 +93,8 @@ export class KernelCache implements NamesListener {
     if (notified.length > 0) await this.#finish(connection, notified);
   }
 
-  async dropAll(): Promise<void> {
-    const connection = this.#connection;
-    const nowMs = this.#options.clock.nowMs();
-    if (connection === undefined) return;
-    if (this.#entriesUntilMs > nowMs) await this.#dropEntries(connection);
-    for (const node of this.#options.nodes.all()) {
-      // Whoever comes by a path looks the node up again; these can be asked about without a path.
-      if (node.kind === 'directory' || node.opens > 0) this.#dropAttributes(connection, node, nowMs);
-    }
+  dropAll(): Promise<void> {
+    return this.#dropValidAt(this.#options.clock.nowMs());
   }
 
   async dropDirectories(directories: readonly InodeNumber[]): Promise<void> {
@@ -132,14 +125,24 @@ export class KernelCache implements NamesListener {
       this.#isChecking = false;
       const lateMs = this.#options.clock.nowMs() - computedMs;
       if (lateMs <= MARGIN_MS) return;
-      this.#entriesUntilMs += lateMs;
       this.#options.logger.info({ lateMs }, 'a reply was late: the kernel forgets its entries');
-      void this.dropAll();
+      void this.#dropValidAt(computedMs);
     });
   }
 
-  #dropAttributes(connection: DriverConnection, node: Node, nowMs: number): void {
-    if (node.attributesUntilMs <= nowMs) return;
+  /** All that is, as we counted, valid at that time. */
+  async #dropValidAt(atMs: number): Promise<void> {
+    const connection = this.#connection;
+    if (connection === undefined) return;
+    if (this.#entriesUntilMs > atMs) await this.#dropEntries(connection);
+    for (const node of this.#options.nodes.all()) {
+      // Whoever comes by a path looks the node up again; these can be asked about without a path.
+      if (node.kind === 'directory' || node.opens > 0) this.#dropAttributes(connection, node, atMs);
+    }
+  }
+
+  #dropAttributes(connection: DriverConnection, node: Node, atMs: number): void {
+    if (node.attributesUntilMs <= atMs) return;
     node.attributesUntilMs = 0;
     const isDone = connection.invalidateAttributes(node.id);
     this.#count('attributes', isDone ? 'ok' : 'failed');
