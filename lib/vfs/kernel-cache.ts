@@ -134,11 +134,11 @@ export class KernelCache implements NamesListener {
   async #dropValidAt(atMs: number): Promise<void> {
     const connection = this.#connection;
     if (connection === undefined) return;
-    if (this.#entriesUntilMs > atMs) await this.#dropEntries(connection);
     for (const node of this.#options.nodes.all()) {
       // Whoever comes by a path looks the node up again; these can be asked about without a path.
       if (node.kind === 'directory' || node.opens > 0) this.#dropAttributes(connection, node, atMs);
     }
+    if (this.#entriesUntilMs > atMs) await this.#dropEntries(connection);
   }
 
   #dropAttributes(connection: DriverConnection, node: Node, atMs: number): void {

@@ -171,9 +171,8 @@ t.test('when all is lost the kernel forgets all entries, and attributes that nee
   const file = await mount.open('open');
   await mount.lookup(ROOT_NODE, 'closed');
   await listener.dropAll();
-  t.equal(mount.notified[0], 'all');
   const attributes = [ROOT_NODE, dir.node, file.node].map((node) => `attributes ${node}`);
-  t.same(mount.notified.slice(1).sort(), attributes.sort());
+  t.same(mount.notified, [...attributes, 'all']);
 });
 
 t.test('directories that are given up leave the kernel only if it has names of theirs', async (t) => {
@@ -185,7 +184,7 @@ t.test('directories that are given up leave the kernel only if it has names of t
   t.same(mount.notified, []);
   await mount.walk('dir/file');
   await listener.dropDirectories([inode]);
-  t.equal(mount.notified[0], 'all');
+  t.equal(mount.notified.at(-1), 'all');
   mount.notified.length = 0;
   clock.advance(VALID_MS);
   await listener.dropDirectories([inode]);
@@ -209,5 +208,5 @@ t.test('a process that was stopped before its reply was written makes the kernel
   await mount.lookup(ROOT_NODE, 'file');
   clock.advance(10 * VALID_MS);
   for (const turn of mount.turns.splice(0)) turn();
-  t.same(mount.notified, ['all', `attributes ${ROOT_NODE}`]);
+  t.same(mount.notified, [`attributes ${ROOT_NODE}`, 'all']);
 });
