@@ -98,6 +98,10 @@ class ControlClient implements MountControl {
     return this.#call('cacheEvict', { path });
   }
 
+  policyExplain(path: string | undefined) {
+    return this.#call('policyExplain', { path });
+  }
+
   cacheVerify(path: string | undefined, options: { readonly signal?: AbortSignal } = {}) {
     return this.#call('cacheVerify', { path }, options.signal);
   }

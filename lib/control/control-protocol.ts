@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import type { CachedVersion, CacheStat, EvictReport, VerifyReport } from '../../cache/block-cache.ts';
-import { type MountStatus } from './control.ts';
+import type { MountStatus, PolicyExplanation } from './control.ts';
 
 export const CONTROL_PROTOCOL_VERSION = 1;
 export const CALL_PATH_PREFIX = `/v${CONTROL_PROTOCOL_VERSION}/`;
@@ -91,6 +91,28 @@ const verifyReportSchema = z.object({
   missingBlobs: count,
 }) satisfies z.ZodType<VerifyReport>;
 
+const policyExplanationSchema = z.object({
+  exportName: z.string(),
+  path: z.string(),
+  kind: z.enum(['file', 'directory', 'symlink', 'absent']),
+  sizeBytes: count.optional(),
+  documentVersion: count,
+  host: z.string(),
+  labels: z.record(z.string(), z.string()),
+  settings: z
+    .array(
+      z.object({
+        name: z.string(),
+        value: z.union([z.string(), z.number(), z.boolean(), z.null(), z.array(z.string()).readonly()]),
+        policy: z.string().optional(),
+        reason: z.string(),
+      }),
+    )
+    .readonly(),
+  policies: z.array(z.object({ name: z.string(), outcome: z.string() })).readonly(),
+  cachedBytes: count.optional(),
+}) satisfies z.ZodType<PolicyExplanation>;
+
 const pathSchema = z.object({ path: z.string().optional() });
 
 /** Each call with what it takes, what it answers, and how long it may take at most. */
@@ -105,6 +127,7 @@ export const controlCalls = {
   cacheEvict: { request: pathSchema, response: evictReportSchema, deadlineMs: 600 * SECOND_MS },
   // Reads the whole tier: terabytes at the speed of the disk.
   cacheVerify: { request: pathSchema, response: verifyReportSchema, deadlineMs: 24 * 3600 * SECOND_MS },
+  policyExplain: { request: pathSchema, response: policyExplanationSchema, deadlineMs: 60 * SECOND_MS },
   unmount: {
     request: z.object({ force: z.boolean() }),
     response: z.null(),

@@ -165,6 +165,7 @@ const performers: Handlers = {
   cachePin: async ({ path, pinned }, to) => to.cachePin(path, pinned),
   cacheEvict: async ({ path }, to) => to.cacheEvict(path),
   cacheVerify: async ({ path }, to, signal) => to.cacheVerify(path, { signal }),
+  policyExplain: async ({ path }, to) => to.policyExplain(path),
   unmount: async (request, to) => to.unmount(request).then(() => null),
 };
 

@@ -63,6 +63,30 @@ export interface MountStatus {
   readonly memoryBytes: number;
 }
 
+/** What policies mean for one path, and what the tier has of it. */
+export interface PolicyExplanation {
+  readonly exportName: string;
+  /** Relative to the root of the export; of a directory with a slash behind it. */
+  readonly path: string;
+  /** `absent`: nothing is there; it is explained as a file of unknown size would be. */
+  readonly kind: 'file' | 'directory' | 'symlink' | 'absent';
+  readonly sizeBytes?: number | undefined;
+  /** Of the document that is in force; 0: there is none. */
+  readonly documentVersion: number;
+  readonly host: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly settings: readonly {
+    readonly name: string;
+    /** Null: none, or as the satellite was started. */
+    readonly value: string | number | boolean | null | readonly string[];
+    readonly policy?: string | undefined;
+    readonly reason: string;
+  }[];
+  readonly policies: readonly { readonly name: string; readonly outcome: string }[];
+  /** Of the file in the tier; absent where the tier was not asked. */
+  readonly cachedBytes?: number | undefined;
+}
+
 /**
  * Commands that a running mount answers over its admin socket. A path is relative to the root of the export,
  * without a slash at either end; undefined means the whole export.
@@ -75,6 +99,7 @@ export interface MountControl {
   cacheEvict(path: string | undefined): Promise<EvictReport>;
   /** The signal is aborted when nobody waits for the report any more. */
   cacheVerify(path: string | undefined, options?: { readonly signal?: AbortSignal }): Promise<VerifyReport>;
+  policyExplain(path: string | undefined): Promise<PolicyExplanation>;
   /** Asks the daemon to unmount and end; resolves when the mount is gone. Refused without `force` while programs use it. */
   unmount(options: { readonly force: boolean }, bounds?: { readonly signal?: AbortSignal }): Promise<void>;
 }

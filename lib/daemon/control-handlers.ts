@@ -1,14 +1,19 @@
 /** What the admin socket of a satellite answers, from the parts that know. */
 import { type BlockCache, CacheError } from '../../cache/block-cache.ts';
 import type { MountControl, MountStatus } from '../control/control.ts';
+import type { Namespace } from '../namespace/namespace.ts';
+import type { PolicyHolder } from '../policy/policy-holder.ts';
+import { explainPath } from './policy-explanation.ts';
 
 export interface ControlParts {
+  readonly names: Namespace;
+  readonly policies: PolicyHolder;
   readonly cache: BlockCache;
   readonly status: () => Promise<MountStatus>;
   readonly unmount: (options: { readonly force: boolean }) => Promise<void>;
 }
 
-export function controlHandlers({ cache, status, unmount }: ControlParts): MountControl {
+export function controlHandlers({ cache, names, policies, status, unmount }: ControlParts): MountControl {
   const below = (path: string | undefined) => (path === undefined ? {} : { path });
   return {
     status,
@@ -25,6 +30,7 @@ export function controlHandlers({ cache, status, unmount }: ControlParts): Mount
     },
     cacheEvict: async (path) => cache.evict(below(path)),
     cacheVerify: (path, options) => cache.verify(below(path), options),
+    policyExplain: (path) => explainPath(path ?? '', { cache, names, policies }),
     unmount,
   };
 }

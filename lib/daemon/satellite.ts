@@ -26,6 +26,7 @@ import { LeasedNamespace } from '../namespace/leased-namespace.ts';
 import { NameCache } from '../namespace/name-cache.ts';
 import { openOriginNames } from '../namespace/origin-names.ts';
 import type { RemoteNames } from '../namespace/remote-names.ts';
+import { PolicyHolder } from '../policy/policy-holder.ts';
 import { createStreamObserver } from '../prefetch/stream-observer.ts';
 import { startMetricsServer } from '../rpc/metrics-server.ts';
 import { createLogger, type Logger } from '../telemetry/log.ts';
@@ -35,6 +36,7 @@ import { createTierStack } from '../tiers/tier-stack.ts';
 import { createVfs } from '../vfs/vfs.ts';
 import { controlHandlers } from './control-handlers.ts';
 import { startFetchWorker } from './fetch-worker-thread.ts';
+import { PolicyWatch } from './policy-watch.ts';
 import { Teardown } from './teardown.ts';
 
 /** How long `status` waits for the origin. */
@@ -98,7 +100,7 @@ async function assemble(
   // The path as the mount table shows it: links are followed here, once.
   const mountpoint = await prepareMountpoint(options.mountpoint, clock);
 
-  const { remote, openStream, exportInfo } = await openOriginNames({
+  const { remote, openStream, watchPolicies, exportInfo } = await openOriginNames({
     address: options.origin,
     credentials: options.credentials,
     exportName: options.exportName,
@@ -139,6 +141,14 @@ async function assemble(
   session.start();
   signal.throwIfAborted();
 
+  const policies = new PolicyHolder({
+    exportName: options.exportName,
+    host: { name: os.hostname(), labels: options.labels },
+  });
+  const watch = new PolicyWatch({ open: watchPolicies, holder: policies, clock, prng: systemPrng(), logger });
+  teardown.add('policies', () => watch.close());
+  await watch.first();
+
   const tier = createTierStack([
     createStoreTier({
       startWorker: startFetchWorker,
@@ -176,6 +186,7 @@ async function assemble(
     logger,
     metrics,
     wholeOnOpenBytes: options.wholeOnOpenBytes,
+    policies,
     readOnly: true,
   });
   teardown.add('vfs', () => vfs.close());
@@ -251,7 +262,7 @@ async function assemble(
   };
   const control = await startControlServer({
     mountpoint,
-    handlers: controlHandlers({ cache, status, unmount }),
+    handlers: controlHandlers({ cache, policies, names: namespace, status, unmount }),
     logger,
   });
   teardown.add('control', () => control.close());

@@ -3,27 +3,26 @@
  * whole; who decides twice may see two versions.
  */
 import { compilePolicies } from './engine.ts';
-import {
-  type Decision,
-  type Explanation,
-  type Policy,
-  type PolicyEngine,
-  type PolicyHost,
+import type {
+  Decision,
+  Explanation,
+  OwnPolicies,
+  OwnSubject,
+  Policy,
+  PolicyEngine,
+  PolicyHost,
 } from './policy.ts';
 
-/** A file or directory of the export that the holder is for. */
-export type HeldSubject = { readonly path: string; readonly sizeBytes: number | undefined };
-
-export class PolicyHolder {
-  readonly #exportName: string;
-  readonly #host: PolicyHost;
+export class PolicyHolder implements OwnPolicies {
+  readonly exportName: string;
+  readonly host: PolicyHost;
   readonly #listeners: (() => void)[] = [];
   #engine: PolicyEngine = compilePolicies([]);
   #version = 0;
 
   constructor(options: { readonly exportName: string; readonly host: PolicyHost }) {
-    this.#exportName = options.exportName;
-    this.#host = options.host;
+    this.exportName = options.exportName;
+    this.host = options.host;
   }
 
   /** Of the document; 0: there is none. */
@@ -42,15 +41,15 @@ export class PolicyHolder {
     this.#listeners.push(listener);
   }
 
-  decide(subject: HeldSubject): Decision {
+  decide(subject: OwnSubject): Decision {
     return this.#engine.decide(this.#whole(subject));
   }
 
-  explain(subject: HeldSubject): Explanation {
+  explain(subject: OwnSubject): Explanation {
     return this.#engine.explain(this.#whole(subject));
   }
 
-  #whole({ path, sizeBytes }: HeldSubject) {
-    return { exportName: this.#exportName, host: this.#host, path, sizeBytes };
+  #whole({ path, sizeBytes }: OwnSubject) {
+    return { exportName: this.exportName, host: this.host, path, sizeBytes };
   }
 }

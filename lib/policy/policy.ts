@@ -160,6 +160,14 @@ export interface Explanation {
   readonly policies: readonly { readonly name: string; readonly outcome: Outcome }[];
 }
 
+/** A file or directory of one export, on one host. */
+export type OwnSubject = Pick<Subject, 'path' | 'sizeBytes'>;
+
+/** Decides for one export on one host, by what holds now. */
+export interface OwnPolicies {
+  decide(subject: OwnSubject): Decision;
+}
+
 export interface PolicyEngine {
   decide(subject: Subject): Decision;
   explain(subject: Subject): Explanation;

@@ -11,6 +11,8 @@ export interface HeldState {
   /** What lets the names around it be used without asking. */
   readonly lease: () => string;
   readonly mode: () => 'passthrough' | 'served';
+  /** Names of the policies that decide, most specific first. */
+  readonly policies: () => readonly string[];
 }
 
 const ofFiles: Record<string, (state: HeldState) => string> = {
@@ -21,7 +23,7 @@ const ofFiles: Record<string, (state: HeldState) => string> = {
 
 const ofAll: Record<string, (state: HeldState) => string> = {
   'user.perigee.lease': (state) => state.lease(),
-  'user.perigee.policy': () => 'default',
+  'user.perigee.policy': (state) => state.policies().join(',') || 'default',
 };
 
 /** The kernel knows no user attributes on symlinks. */

@@ -10,9 +10,10 @@
 import { CacheError, type BlockCache, type CacheHandle } from '../../cache/block-cache.ts';
 import { describeError, invariant } from '../base/errors.ts';
 import type { BackingFile, RequestContext } from '../fuse/operations.ts';
+import { DEFAULT_SETTINGS, type OwnPolicies, type Settings } from '../policy/policy.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { TierError } from '../tiers/tier.ts';
-import type { Node, NodeTable } from './node-table.ts';
+import { type Node, type NodeTable, policySubjectOf } from './node-table.ts';
 import { openVersionOf, type OpenFile, type Reader } from './reader.ts';
 
 export interface FileOpenerOptions {
@@ -20,7 +21,10 @@ export interface FileOpenerOptions {
   readonly cache: BlockCache;
   readonly reader: Reader;
   readonly logger: Logger;
+  /** Where no policy says otherwise. */
   readonly wholeOnOpenBytes: number;
+  /** None: defaults. */
+  readonly policies?: OwnPolicies;
 }
 
 export class FileOpener {
@@ -88,7 +92,7 @@ export class FileOpener {
     if (node.mode !== 'idle') return node.mode;
     if (!this.#passthroughAble) return 'served';
     const sizeBytes = node.attributes?.source?.sizeBytes ?? 0;
-    return sizeBytes <= this.#options.wholeOnOpenBytes || this.cachedBytesOf(node) >= sizeBytes
+    return sizeBytes <= this.#wholeOnOpenBytes(node) || this.cachedBytesOf(node) >= sizeBytes
       ? 'passthrough'
       : 'served';
   }
@@ -127,9 +131,16 @@ export class FileOpener {
       node.mode === 'idle' &&
       this.#passthroughAble &&
       sizeBytes > 0 &&
-      sizeBytes <= this.#options.wholeOnOpenBytes &&
+      sizeBytes <= this.#wholeOnOpenBytes(node) &&
       cached.backingFd() === undefined
     );
+  }
+
+  #wholeOnOpenBytes(node: Node): number {
+    const settings: Settings =
+      this.#options.policies?.decide(policySubjectOf(node)).settings ?? DEFAULT_SETTINGS;
+    if (settings['cache.admit'] === 'never') return 0;
+    return settings['cache.wholeOnOpen'] ?? this.#options.wholeOnOpenBytes;
   }
 
   /** Resolves too when the cache's disk is the trouble: the reads then go past it. */

@@ -12,6 +12,7 @@ import { ROOT_NODE, type InodeNumber, type NodeId, type VersionId } from '../bas
 import type { CacheHandle } from '../../cache/block-cache.ts';
 import type { BackingFile } from '../fuse/operations.ts';
 import type { InodeAttributes, InodeKind } from '../namespace/namespace.ts';
+import type { OwnSubject } from '../policy/policy.ts';
 
 /**
  * - `idle`: no handle is open; the next open chooses
@@ -189,6 +190,13 @@ export function pathOf(node: Node): string {
     at = at.parent;
   }
   return names.reverse().join('/');
+}
+
+/** As policies know it. */
+export function policySubjectOf(node: Node): OwnSubject {
+  const path = pathOf(node);
+  if (node.kind !== 'directory') return { path, sizeBytes: node.attributes?.sizeBytes };
+  return { path: path === '' ? '' : `${path}/`, sizeBytes: undefined };
 }
 
 function newNode(

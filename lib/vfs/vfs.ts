@@ -34,6 +34,7 @@ import {
 } from '../fuse/operations.ts';
 import type { DirectoryEntry, InodeAttributes, KnownAttributes, Namespace } from '../namespace/namespace.ts';
 import type { AccessObserver } from '../prefetch/access-observer.ts';
+import type { OwnPolicies } from '../policy/policy.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { isPermitted, nodeAttributes, NO_ATTRIBUTES, WANT_WRITE } from './attributes.ts';
@@ -45,7 +46,7 @@ import { FileOpener } from './file-opener.ts';
 import { HandleTable } from './handle-table.ts';
 import { KernelCache } from './kernel-cache.ts';
 import { decodeName } from './names.ts';
-import { NodeTable, type Entry, type Node } from './node-table.ts';
+import { NodeTable, policySubjectOf, type Entry, type Node } from './node-table.ts';
 import { OperationGuard } from './operation-guard.ts';
 import { Reader, type ReadRange } from './reader.ts';
 import { StaleReports } from './stale-reports.ts';
@@ -71,6 +72,8 @@ export interface VfsOptions {
   readonly metrics: Metrics;
   /** A file up to this size is fetched whole inside open. */
   readonly wholeOnOpenBytes: number;
+  /** None: defaults. */
+  readonly policies?: OwnPolicies;
   readonly readOnly: boolean;
   /** The directory that the mount shows; the export's root if absent. */
   readonly exportRoot?: InodeNumber;
@@ -366,6 +369,7 @@ class ReadOnlyVfs implements Vfs {
       },
       cachedBytes: () => this.#opener.cachedBytesOf(node),
       mode: () => this.#opener.modeOf(node),
+      policies: () => this.#options.policies?.decide(policySubjectOf(node)).deciding ?? [],
     };
   }
 

@@ -3,6 +3,7 @@ import { Readable } from 'node:stream';
 import { type Clock } from '../../lib/base/clock.ts';
 import { type CommandEnvironment } from '../../lib/cli/environment.ts';
 import { type Output } from '../../lib/cli/output.ts';
+import type { PolicyExplanation } from '../../lib/control/control.ts';
 import { runCli } from '../../lib/cli/program.ts';
 import {
   type ChangesOptions,
@@ -112,6 +113,30 @@ export class FakeControl implements MountControl {
       bytes: 4096,
       badBlocks: this.badBlocks,
       missingBlobs: this.missingBlobs,
+    });
+  }
+
+  async policyExplain(path: string | undefined): Promise<PolicyExplanation> {
+    return this.#answer(`explain ${path}`, {
+      exportName: 'datasets',
+      path: path ?? '',
+      kind: 'file',
+      sizeBytes: 2048,
+      documentVersion: 3,
+      host: 'gpu-1',
+      labels: { pool: 'h200' },
+      settings: [
+        { name: 'prefetch.on', value: [], reason: 'default' },
+        { name: 'cache.wholeOnOpen', value: 64 * 1024 ** 2, policy: 'train', reason: 'longer-prefix' },
+        { name: 'cache.ttl', value: null, reason: 'default' },
+        { name: 'cache.pin', value: true, policy: 'all', reason: 'only-one' },
+      ],
+      policies: [
+        { name: 'train', outcome: 'decides' },
+        { name: 'all', outcome: 'decides' },
+        { name: 'other', outcome: 'other-prefix' },
+      ],
+      cachedBytes: 1024,
     });
   }
 
