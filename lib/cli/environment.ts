@@ -14,6 +14,7 @@ export type Signals = (ask: () => void) => () => void;
 export interface CommandEnvironment {
   readonly runtime: Runtime;
   readonly out: Output;
+  readonly stdin: AsyncIterable<Uint8Array>;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly workingDirectory: string;
   /** Read if it exists and no other is named. */
@@ -29,6 +30,7 @@ export function processEnvironment(runtime: Runtime): CommandEnvironment {
   return {
     runtime,
     out: streamOutput(process),
+    stdin: process.stdin,
     env: process.env,
     workingDirectory: process.cwd(),
     configFile: CONFIG_FILE_USUAL,

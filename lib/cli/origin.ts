@@ -6,6 +6,7 @@ import { checkServerCredentials } from '../rpc/server-credentials.ts';
 import { act, type CommandContext, makeCommand } from './command.ts';
 import { runForeground } from './foreground.ts';
 import { originCertifyCommand, originInitCommand } from './origin-init.ts';
+import { originRefreshCommand } from './origin-refresh.ts';
 import { addConfigOption, addSettings, type Flags, resolveWithFile } from './options.ts';
 
 export function originCommand(context: CommandContext): Command {
@@ -21,7 +22,10 @@ export function originCommand(context: CommandContext): Command {
   });
   addConfigOption(addSettings(command, originSettings));
   command.enablePositionalOptions();
-  command.addCommand(originInitCommand(context)).addCommand(originCertifyCommand(context));
+  command
+    .addCommand(originInitCommand(context))
+    .addCommand(originCertifyCommand(context))
+    .addCommand(originRefreshCommand(context));
   return command.action(
     act(context, async (flags: Flags) => {
       const values = resolveWithFile('origin', flags, context);

@@ -9,9 +9,13 @@ import { cacheCommand } from './cache.ts';
 import { type CommandContext, type Outcome } from './command.ts';
 import { doctorCommand } from './doctor.ts';
 import { type CommandEnvironment, EXIT, type ExitCode } from './environment.ts';
+import { mkdirCommand } from './mkdir.ts';
 import { mountCommand } from './mount.ts';
+import { mvCommand } from './mv.ts';
 import { originCommand } from './origin.ts';
+import { putCommand } from './put.ts';
 import { reportError } from './report.ts';
+import { rmCommand } from './rm.ts';
 import { statusCommand } from './status.ts';
 import { unmountCommand } from './unmount.ts';
 import { upCommand } from './up.ts';
@@ -49,6 +53,10 @@ Examples:
     unmountCommand,
     statusCommand,
     cacheCommand,
+    putCommand,
+    rmCommand,
+    mvCommand,
+    mkdirCommand,
     doctorCommand,
   ]) {
     program.addCommand(make(context));

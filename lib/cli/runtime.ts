@@ -114,6 +114,56 @@ export interface IssueOptions {
   readonly replace: boolean;
 }
 
+export interface PutAttributes {
+  readonly mode?: number;
+  readonly modifiedNs?: bigint;
+  /** A symlink, without content. */
+  readonly target?: string;
+}
+
+export interface PutFile {
+  readonly attributes: PutAttributes;
+  /** None: of no bytes. */
+  readonly content?: AsyncIterable<Uint8Array>;
+  /** Called as parts arrive in the store. */
+  readonly onSent: (bytes: number) => void;
+}
+
+export interface PutResult {
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly version: string | undefined;
+}
+
+/** How far a refresh has come. */
+export interface RefreshFigures {
+  readonly directories: number;
+  readonly names: number;
+  readonly added: number;
+  readonly changed: number;
+  readonly gone: number;
+}
+
+/** Changes of one export; paths are relative to its root. */
+export interface ExportChanges {
+  put(path: string, file: PutFile): Promise<PutResult>;
+  /** Returns how many names are gone. */
+  remove(path: string, options: { readonly recursive: boolean }): Promise<number>;
+  rename(from: string, to: string, options: { readonly noReplace: boolean }): Promise<void>;
+  makeDirectory(
+    path: string,
+    options: { readonly parents: boolean; readonly attributes: PutAttributes },
+  ): Promise<void>;
+  refresh(path: string, options: { readonly recursive: boolean }): AsyncIterable<RefreshFigures>;
+  close(): Promise<void>;
+}
+
+export interface ChangesOptions {
+  readonly origin: string;
+  readonly exportName: string;
+  readonly credentials: ClientCredentialFiles | undefined;
+}
+
 export interface Runtime {
   readonly version: string;
   origin(options: OriginOptions): Promise<Running>;
@@ -130,5 +180,6 @@ export interface Runtime {
   control(mountpoint: string): Promise<MountControl>;
   /** For a mount whose daemon is gone: detaches it. */
   forceUnmount(mountpoint: string): Promise<void>;
+  changes(options: ChangesOptions): Promise<ExportChanges>;
   doctor(options: DoctorOptions): AsyncIterable<Finding>;
 }

@@ -11,6 +11,7 @@ import { createMetrics } from '../telemetry/metrics.ts';
 import { startInBackground } from './background.ts';
 import { issueCertificates } from './certificates.ts';
 import { doctor } from './doctor.ts';
+import { openChanges } from './export-changes.ts';
 import { startSatellite } from './satellite.ts';
 import { Teardown } from './teardown.ts';
 import { up } from './up.ts';
@@ -28,6 +29,7 @@ export function createRuntime(): Runtime {
     mounts,
     control: (mountpoint) => connectControl(mountpoint),
     forceUnmount: (mountpoint) => detachMount(mountpoint),
+    changes: async (options) => openChanges(options),
     doctor,
   };
 }

@@ -14,11 +14,19 @@ import { type Endpoint, parseEndpoint } from '../config/values.ts';
 import { type Logger } from '../telemetry/log.ts';
 import { ClientCredentials, type ClientCredentialFiles } from './client-credentials.ts';
 import { connectionError } from './connection-errors.ts';
-import { LeaseService, OriginAdminService, OriginService, PolicyService } from './gen/origin_pb.js';
+import {
+  ChangeService,
+  LeaseService,
+  OriginAdminService,
+  OriginService,
+  PolicyService,
+} from './gen/origin_pb.js';
 import { type LeaseStreamHandle, type LeaseStreamListener, openLeaseStream } from './lease-stream-client.ts';
 import { RpcError } from './rpc-errors.ts';
 import { callUnary } from './unary-call.ts';
 
+/** A change waits for satellites that do not answer, and for the store to put a large object together. */
+const CHANGE_DEADLINE_MS = 300_000;
 /** One answer: a page of the longest names with the longest keys is near 3 MiB. */
 const RESPONSE_BYTES_MAX = 32 * 1024 * 1024;
 const PING_INTERVAL_MS = 5_000;
@@ -73,13 +81,15 @@ export function createOriginClient(options: {
     ],
   });
   const admin = createClient(OriginAdminService, transport);
+  const changes = createClient(ChangeService, transport);
   const policies = createClient(PolicyService, transport);
   const leases = createClient(LeaseService, transport);
   let closed = false;
 
   /** The deadline is kept by this side's clock alone: the other side bounds its own waits. */
-  function unary<I extends DescMessage, O extends DescMessage>(method: DescMethodUnary<I, O>) {
-    const bounds = { sessions: sessionManager, clock, deadlineMs, bytesMax: RESPONSE_BYTES_MAX };
+  function unary<I extends DescMessage, O extends DescMessage>(method: DescMethodUnary<I, O>, leastMs = 0) {
+    const longerMs = Math.max(deadlineMs, leastMs);
+    const bounds = { sessions: sessionManager, clock, deadlineMs: longerMs, bytesMax: RESPONSE_BYTES_MAX };
     return async (
       request: MessageInitShape<I>,
       { signal }: { readonly signal?: AbortSignal } = {},
@@ -97,6 +107,24 @@ export function createOriginClient(options: {
     listDirectory: unary(OriginService.method.listDirectory),
     getUsage: unary(OriginService.method.getUsage),
     reportStale: unary(OriginService.method.reportStale),
+    beginUpload: unary(ChangeService.method.beginUpload, CHANGE_DEADLINE_MS),
+    commitUpload: unary(ChangeService.method.commitUpload, CHANGE_DEADLINE_MS),
+    abortUpload: unary(ChangeService.method.abortUpload, CHANGE_DEADLINE_MS),
+    remove: unary(ChangeService.method.remove, CHANGE_DEADLINE_MS),
+    rename: unary(ChangeService.method.rename, CHANGE_DEADLINE_MS),
+    makeDirectory: unary(ChangeService.method.makeDirectory, CHANGE_DEADLINE_MS),
+    /** Figures so far, again and again; the last ones are the sum. Ends with the caller's signal. */
+    async *refresh(
+      request: { readonly exportName: string; readonly path: string; readonly recursive: boolean },
+      bounds: { readonly signal?: AbortSignal } = {},
+    ) {
+      try {
+        yield* changes.refresh(request, bounds.signal === undefined ? {} : { signal: bounds.signal });
+      } catch (error) {
+        if (bounds.signal?.aborted) throw bounds.signal.reason;
+        throw connectionError(error, isEncrypted);
+      }
+    },
     getOriginStatus: unary(OriginAdminService.method.getOriginStatus),
     /** Keys that cannot be file names, as they are found. Bounded by `keysMax`; ends with the caller's signal. */
     async *inspectKeys(

@@ -46,7 +46,7 @@ t.test('the examples under --help are commands', async (t) => {
   let examples = 0;
   for (const command of ['', 'up', 'origin', 'mount', 'unmount', 'status', 'cache', 'doctor'].concat(
     ['stat', 'list', 'pin', 'unpin', 'evict', 'verify'].map((name) => `cache ${name}`),
-    ['origin init', 'origin certify'],
+    ['origin init', 'origin certify', 'origin refresh', 'rm', 'mv', 'mkdir'],
   )) {
     const world = fakeWorld();
     await world.run(...command.split(' ').filter(Boolean), '--help');

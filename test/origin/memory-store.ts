@@ -11,6 +11,7 @@ import {
   type ObjectStore,
   StoreError,
   type UploadedPart,
+  type WriteConditions,
   type Written,
 } from '../../lib/store/object-store.ts';
 
@@ -22,6 +23,14 @@ interface MemoryObject {
 }
 
 export type MemoryCall = 'head' | 'get' | 'list';
+export type MemoryWrite =
+  'put' | 'delete' | 'copy' | 'createUpload' | 'uploadPart' | 'completeUpload' | 'abortUpload';
+
+interface MemoryUpload {
+  readonly key: string;
+  readonly metadata: ObjectMetadata;
+  readonly parts: Map<number, Uint8Array>;
+}
 
 export class MemoryStore implements ObjectStore {
   readonly url = 'memory://bucket';
@@ -29,11 +38,15 @@ export class MemoryStore implements ObjectStore {
   readonly calls: Record<MemoryCall, number> = { head: 0, get: 0, list: 0 };
   /** Called before each read; throws or waits to make the store fail or stall. */
   before: (call: MemoryCall, key: string) => void | Promise<void> = () => undefined;
+  /** The same for writes: `done` is called again with true when the write has happened and its answer is due. */
+  onWrite: (call: MemoryWrite, key: string, done: boolean) => void | Promise<void> = () => undefined;
   /** Objects and prefixes in one page, at most. */
   pageMax = 1_000;
   /** What a clock says when an object is put. */
   nowMs = 1_700_000_000_000;
   readonly #objects = new Map<string, MemoryObject>();
+  readonly #uploads = new Map<string, MemoryUpload>();
+  #uploadsBegun = 0;
   #sorted: { readonly key: string; readonly bytes: Buffer }[] | undefined;
 
   /** The keys, in the store's order. */
@@ -105,35 +118,100 @@ export class MemoryStore implements ObjectStore {
     return { objects, prefixes, nextToken: undefined };
   }
 
-  async put(key: string, body: Uint8Array, options?: { metadata?: ObjectMetadata }): Promise<Written> {
-    return this.#set(key, body, options?.metadata ?? {});
+  /** Uploads that were neither completed nor aborted. */
+  get uploads(): number {
+    return this.#uploads.size;
   }
 
-  async delete(key: string): Promise<void> {
-    this.remove(key);
+  text(key: string): string | undefined {
+    const object = this.#objects.get(key);
+    return object && Buffer.from(object.body).toString();
   }
 
-  createUpload(): Promise<string> {
-    return unsupported();
+  put(key: string, body: Uint8Array, options?: { metadata?: ObjectMetadata }): Promise<Written> {
+    return this.#write('put', key, () => this.#set(key, body, options?.metadata ?? {}));
   }
-  uploadPart(): Promise<UploadedPart> {
-    return unsupported();
+
+  delete(key: string, options?: WriteConditions): Promise<void> {
+    return this.#write('delete', key, () => {
+      if (options?.ifMatch !== undefined && this.#objects.get(key)?.entityTag !== options.ifMatch) {
+        throw new StoreError('precondition-failed', `${key} is another version`);
+      }
+      this.remove(key);
+    });
   }
-  completeUpload(): Promise<Written> {
-    return unsupported();
+
+  createUpload(key: string, options?: { metadata?: ObjectMetadata }): Promise<string> {
+    return this.#write('createUpload', key, () => {
+      const uploadId = `upload-${this.#uploadsBegun++}`;
+      this.#uploads.set(uploadId, { key, metadata: options?.metadata ?? {}, parts: new Map() });
+      return uploadId;
+    });
   }
-  abortUpload(): Promise<void> {
-    return unsupported();
+
+  uploadPart(
+    upload: { readonly key: string; readonly uploadId: string; readonly partNumber: number },
+    body: Uint8Array,
+  ): Promise<UploadedPart> {
+    return this.#write('uploadPart', upload.key, () => {
+      this.#uploadOf(upload).parts.set(upload.partNumber, body);
+      return { number: upload.partNumber, entityTag: md5(body), sizeBytes: body.length };
+    });
   }
-  copy(): Promise<Written> {
-    return unsupported();
+
+  completeUpload(upload: {
+    readonly key: string;
+    readonly uploadId: string;
+    readonly parts: readonly UploadedPart[];
+  }): Promise<Written> {
+    return this.#write('completeUpload', upload.key, () => {
+      const { metadata, parts } = this.#uploadOf(upload);
+      const bodies = upload.parts.map(({ number, entityTag }) => {
+        const body = parts.get(number);
+        if (body === undefined || md5(body) !== entityTag) throw new StoreError('invalid', 'another part');
+        return body;
+      });
+      this.#uploads.delete(upload.uploadId);
+      return this.#set(upload.key, Buffer.concat(bodies), metadata);
+    });
   }
+
+  abortUpload(upload: { readonly key: string; readonly uploadId: string }): Promise<void> {
+    return this.#write('abortUpload', upload.key, () => {
+      this.#uploadOf(upload);
+      this.#uploads.delete(upload.uploadId);
+    });
+  }
+
+  copy(copy: { readonly from: string; readonly to: string; readonly ifMatch?: string }): Promise<Written> {
+    return this.#write('copy', copy.to, () => {
+      const { body, metadata, entityTag } = this.#objects.get(copy.from) ?? absent(copy.from);
+      if (copy.ifMatch !== undefined && copy.ifMatch !== entityTag) {
+        throw new StoreError('precondition-failed', `${copy.from} is another version`);
+      }
+      return this.#set(copy.to, body, metadata);
+    });
+  }
+
   async close(): Promise<void> {
     // Nothing is held.
   }
 
+  async #write<T>(call: MemoryWrite, key: string, write: () => T): Promise<T> {
+    await this.onWrite(call, key, false);
+    const result = write();
+    await this.onWrite(call, key, true);
+    return result;
+  }
+
+  #uploadOf({ key, uploadId }: { readonly key: string; readonly uploadId: string }): MemoryUpload {
+    const upload = this.#uploads.get(uploadId);
+    if (upload?.key === key) return upload;
+    throw new StoreError('not-found', `no upload ${uploadId}`);
+  }
+
   #set(key: string, body: Uint8Array, metadata: ObjectMetadata): Written {
-    const entityTag = createHash('md5').update(body).digest('hex');
+    const entityTag = md5(body);
     if (!this.#objects.has(key)) this.#sorted = undefined;
     this.#objects.set(key, { body, metadata, modifiedMs: this.nowMs, entityTag });
     return { entityTag, versionId: undefined };
@@ -166,6 +244,10 @@ function lowerBound(order: readonly { readonly bytes: Buffer }[], prefix: string
   return low;
 }
 
-function unsupported(): Promise<never> {
-  return Promise.reject(new StoreError('unsupported', 'nobody needs it here'));
+function absent(key: string): never {
+  throw new StoreError('not-found', `no object ${key}`);
+}
+
+function md5(body: Uint8Array): string {
+  return createHash('md5').update(body).digest('hex');
 }
