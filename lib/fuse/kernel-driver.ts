@@ -125,6 +125,8 @@ class KernelDriver implements Driver {
     this.#logger = options.logger;
     this.#session = new KernelSession({
       operations: options.operations,
+      writes: options.writes,
+      locks: options.locks,
       logger: options.logger,
       metrics: options.metrics,
       clock: options.clock,

@@ -97,13 +97,16 @@ export interface BackingFile {
 export interface OpenReply {
   /** Chosen by the file system; comes back in every call on this handle. */
   readonly handle: bigint;
-  /** The kernel may keep its page cache of this node from earlier opens. */
+  /** The kernel may keep its page cache of this node from earlier opens; never after writes that went past it. */
   readonly keepCache?: boolean;
   /** Bypass the page cache. */
   readonly directIo?: boolean;
   /** close(2) need not tell us: saves a round trip for handles that cannot be dirty. */
   readonly noFlush?: boolean;
-  /** Let the kernel read this file itself. Used only if the driver's `abilities.passthrough`. */
+  /**
+   * Let the kernel read, and write, this file itself. Used only if the driver's `abilities.passthrough`, and if the
+   * node is not open in the other way already: `read` and `write` must work all the same.
+   */
   readonly backing?: BackingFile;
 }
 
@@ -173,6 +176,7 @@ export interface FileSystemOperations {
   /** `mask` as in access(2). Called only without default_permissions. */
   access(node: NodeId, mask: number, context: RequestContext): Promise<void>;
 
+  /** `flags` of open(2). With O_TRUNC the file is empty afterwards. */
   open(node: NodeId, flags: number, context: RequestContext): Promise<OpenReply>;
   /** Short only at the end of the file. The answer may lie in `into`; after a failure `into` may still be written to. */
   read(
@@ -203,7 +207,10 @@ export interface FileSystemOperations {
   statistics(context: RequestContext): Promise<FileSystemStatistics>;
   getExtendedAttribute(node: NodeId, name: string, context: RequestContext): Promise<Uint8Array>;
   listExtendedAttributes(node: NodeId, context: RequestContext): Promise<readonly string[]>;
-  /** Every operation that writes, by its FUSE name in lower case (`setattr`, `mkdir`), until there is a write path: throws what the caller shall see. */
+  /**
+   * Every change, by its FUSE name in lower case (`setattr`, `mkdir`), of a file system whose driver was given no
+   * `WriteOperations`: throws what the caller shall see.
+   */
   refuseChange(operation: string, node: NodeId, context: RequestContext): Promise<never>;
 }
 

@@ -127,7 +127,7 @@ export class RequestRouter {
       case Opcode.LISTXATTR:
         return this.#listExtendedAttributes(request, input);
       default:
-        if (CHANGES.has(request.opcode))
+        if (this.#writes === undefined && CHANGES.has(request.opcode))
           return this.#operations.refuseChange(operationName(request.opcode), request.node, request);
         // The kernel remembers this and does without: LSEEK (no holes), IOCTL, POLL, BMAP, STATX (no birth time).
         throw new ErrnoError(Errno.ENOSYS, 'not implemented');

@@ -20,7 +20,8 @@
  * - `release` comes when the last descriptor is closed, even while a mapping of the file lives on, and that one can go
  *   on changing the backing file until it is unmapped. Whoever makes an immutable version out of the backing file must
  *   first be sure that nobody writes any more: a read lease (fcntl F_SETLEASE, F_RDLCK, through a read-only descriptor)
- *   is refused with EAGAIN as long as anybody can. Only handles with O_RDWR can be mapped for writing.
+ *   is refused with EAGAIN as long as anybody can, this process included. Only handles with O_RDWR can be mapped for
+ *   writing.
  */
 import type { NodeId } from '../base/brand.ts';
 import type { AttributesReply, EntryReply, OpenReply, RequestContext } from './operations.ts';
@@ -40,6 +41,7 @@ export interface CreateReply {
 export interface AttributeChanges {
   /** Permission, set-ID and sticky bits. */
   readonly mode?: number;
+  /** A new owner or group of a file takes its set-ID bits off: `dropSetIds` says so too. */
   readonly uid?: number;
   readonly gid?: number;
   /** Longer: the new part reads as zeros. Also moves the times of change. */
@@ -75,8 +77,8 @@ export type AllocateMode = 'reserve' | 'reserve-beyond' | 'punch' | 'zero' | 'ze
 
 export interface WriteOperations {
   /**
-   * Makes a regular file and opens it. One that exists by now is EEXIST with O_EXCL, and opened (and truncated with
-   * O_TRUNC) without. `flags` of open(2).
+   * Makes a regular file and opens it, whatever its mode allows. One that exists by now is EEXIST with O_EXCL, and
+   * opened (and truncated with O_TRUNC) without. `flags` of open(2).
    */
   create(
     place: Place,
@@ -97,7 +99,10 @@ export interface WriteOperations {
   /** At one instant. EINVAL: a directory into itself. Two names of one file: nothing happens. */
   rename(from: Place, to: Place & { readonly mode: RenameMode }, context: RequestContext): Promise<void>;
 
-  /** Answers with the attributes after the change. `handle`: the change comes by way of an open file. */
+  /**
+   * Answers with the attributes after the change. `handle`: the change comes by way of an open file. No change at all
+   * is what the kernel asks before it writes to a file with set-ID bits: nothing happens.
+   */
   setAttributes(
     node: NodeId,
     changes: AttributeChanges & { readonly handle?: bigint },

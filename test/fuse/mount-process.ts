@@ -70,10 +70,14 @@ async function obey(command: MountCommand): Promise<unknown> {
       return {
         calls: Object.fromEntries(fs.calls),
         held: fs.held.size,
+        nodes: fs.tree.size,
+        locks: fs.locks?.locks.size ?? 0,
         openFiles: fs.openFiles.size,
         openDirectories: fs.openDirectories.size,
         passthrough: fs.connection?.abilities.passthrough,
       };
+    case 'trace':
+      return fs.trace.splice(0);
     case 'metrics':
       return metrics.registry.metrics();
     case 'unmount':
@@ -84,9 +88,11 @@ async function obey(command: MountCommand): Promise<unknown> {
 const driver = await mount({
   mountpoint: settings.mountpoint,
   source: settings.source ?? 'memory',
-  readOnly: settings.readOnly ?? true,
+  readOnly: settings.readOnly ?? settings.writable !== true,
   allowOther: settings.allowOther ?? false,
   operations: fs,
+  ...(fs.writes && { writes: fs.writes }),
+  ...(fs.locks && { locks: fs.locks }),
   logger: createLogger({ level: 'silent' }),
   metrics,
   clock: systemClock,

@@ -16,6 +16,8 @@ export interface MountSettings {
   readonly allowOther?: boolean;
   readonly validForMs?: number;
   readonly passthrough?: boolean;
+  /** The file system can be written to; `readOnly` is false then unless said otherwise. */
+  readonly writable?: boolean;
 }
 
 export type MountCommand =
@@ -31,6 +33,7 @@ export type MountCommand =
         | 'fail-reads'
         | 'refuse-reads'
         | 'state'
+        | 'trace'
         | 'metrics'
         | 'crash'
         | 'exit';
@@ -39,6 +42,8 @@ export type MountCommand =
 export interface MountState {
   readonly calls: Readonly<Record<string, number>>;
   readonly held: number;
+  readonly nodes: number;
+  readonly locks: number;
   readonly openFiles: number;
   readonly openDirectories: number;
   readonly passthrough: boolean;
@@ -105,6 +110,11 @@ export class MountProcess {
 
   state(): Promise<MountState> {
     return this.tell({ do: 'state' }) as Promise<MountState>;
+  }
+
+  /** What the file system was asked since the last call, in order. */
+  trace(): Promise<readonly string[]> {
+    return this.tell({ do: 'trace' }) as Promise<readonly string[]>;
   }
 
   async exited(): Promise<{ readonly code: number | null; readonly signal: string | null }> {
