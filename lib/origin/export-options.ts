@@ -1,4 +1,5 @@
 /** What an export's URL says: where its bytes are, and the attributes of files whose objects carry none. */
+import picomatch from 'picomatch';
 import { UsageError } from '../base/errors.ts';
 import { durationSchema } from '../config/values.ts';
 import type { ExportConfiguration } from './origin.ts';
@@ -17,11 +18,15 @@ export interface ExportOptions {
   readonly attributes: 'list' | 'head';
   /** Age at which a listed directory is compared with the store again; undefined: nobody else changes the store. */
   readonly revalidateMs: number | undefined;
+  /** Globs of paths that never change once they are there: satellites need no lease for them. */
+  readonly immutable: readonly string[];
 }
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 /** 2^32 - 1 means "no change" to chown. */
 const ID_MAX = 2 ** 32 - 2;
+const IMMUTABLE_GLOBS_MAX = 64;
+const GLOB_CHARACTERS_MAX = 1_024;
 const REVALIDATE_DEFAULT_MS = 30_000;
 const REVALIDATE_MIN_MS = 1_000;
 
@@ -104,14 +109,42 @@ function parseExport({ name, url: text }: ExportConfiguration): ExportOptions {
     });
   }
   const revalidateMs = exclusive === 'true' ? undefined : ageMs;
+  const immutable = url.searchParams.getAll('immutable');
+  url.searchParams.delete('immutable');
+  const badGlob = immutable.find((glob) => !isGlob(glob));
+  if (badGlob !== undefined || immutable.length > IMMUTABLE_GLOBS_MAX) {
+    throw new UsageError(`export "${name}": immutable=${badGlob ?? '…'} makes no sense`, {
+      hint: `write up to ${IMMUTABLE_GLOBS_MAX} globs relative to the export, such as immutable=train/** (escape & as %26)`,
+    });
+  }
   const storeUrl = url.href;
   const endpoint = url.searchParams.get('endpoint');
   url.search = '';
   if (endpoint !== null) url.searchParams.set('endpoint', endpoint);
-  return { name, storeUrl, identity: url.href, fileMode, directoryMode, uid, gid, attributes, revalidateMs };
+  return {
+    name,
+    storeUrl,
+    identity: url.href,
+    fileMode,
+    directoryMode,
+    uid,
+    gid,
+    attributes,
+    revalidateMs,
+    immutable,
+  };
 }
 
 function durationOf(text: string): number | undefined {
   const parsed = durationSchema({ minMs: REVALIDATE_MIN_MS }).safeParse(text);
   return parsed.success ? parsed.data : undefined;
+}
+
+function isGlob(text: string): boolean {
+  if (text === '' || text.startsWith('/') || text.length > GLOB_CHARACTERS_MAX) return false;
+  try {
+    return picomatch.makeRe(text, { dot: true }) instanceof RegExp;
+  } catch {
+    return false;
+  }
 }

@@ -73,6 +73,13 @@ export declare type OpenExportResponse = Message<"perigee.v1.OpenExportResponse"
    * @generated from field: perigee.v1.Inode root = 6;
    */
   root?: Inode | undefined;
+
+  /**
+   * Globs of paths that never change.
+   *
+   * @generated from field: repeated string immutable = 7;
+   */
+  immutable: string[];
 };
 
 /**
