@@ -129,7 +129,6 @@ export class BlobTable {
     invariant(blob.state.kind !== 'evicting', 'a removed file is not opened again');
     const path = blobPath(this.#options.paths, blob);
     const create = body.present.count === 0 && !hasLeftovers(body);
-    if (create) this.#options.disk.unlink(path);
     try {
       return (body.fd = this.#options.disk.open(path, { create }));
     } catch (error) {

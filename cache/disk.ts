@@ -1,13 +1,14 @@
 /**
  * The only door of the cache to the disk.
  *
- * Blob data is read asynchronously, because a device can take its time; names are made and removed
+ * Blob data is read asynchronously, because a device can take its time, unless it lies in memory; names are made and removed
  * synchronously, because that is microseconds and keeps the order of events obvious. Only freeing the space of
  * a large file is left to the thread pool. What the system refuses is thrown as it is (an `ErrnoException`)
  * and sorted by `diskFault`.
  */
 import * as fs from 'node:fs';
 import { dirname, join } from 'node:path';
+import koffi from 'koffi';
 
 /**
  * - `no-space`: the file system is full
@@ -59,11 +60,13 @@ export interface DiskSpace {
 }
 
 export interface Disk {
-  /** Opens for reading and positional writes; `create` makes a file that must not exist. */
+  /** Opens for reading and positional writes; `create` makes a new file, in place of one of that name. */
   open(path: string, options: { readonly create: boolean }): number;
   close(fd: number): void;
   /** Fills `buffer` from `position`; fewer bytes only at the end of the file. */
   read(fd: number, buffer: Uint8Array, position: number): Promise<number>;
+  /** Fills `buffer` if all of it lies in the system's memory. False: it does not, or the system cannot say. Never waits. */
+  readNow(fd: number, buffer: Uint8Array, position: number): boolean;
   /** Resolves when the file's data is on the device. */
   datasync(path: string): Promise<void>;
   /** Bytes of the device that a file takes now. */
@@ -84,6 +87,29 @@ export interface Disk {
 }
 
 const PROBE_BYTES = 4096;
+/** preadv2(2): fail rather than wait for a device. */
+const RWF_NOWAIT = 8;
+
+type ReadNow = (
+  fd: number,
+  pieces: { readonly base: Uint8Array; readonly length: number },
+  count: number,
+  position: number,
+  flags: number,
+) => number;
+
+/** Undefined where the system has no such call. */
+function systemReadNow(): ReadNow | undefined {
+  try {
+    const iovec = koffi.struct({ base: 'void *', length: 'size_t' });
+    const types = ['int', koffi.pointer(iovec), 'int', 'long', 'int'];
+    return koffi.load(null).func('preadv2', 'long', types) as ReadNow;
+  } catch {
+    return undefined;
+  }
+}
+
+const readNow = systemReadNow();
 
 /**
  * With its parents. Not by `recursive`: that never returns where the parent exists and yet answers ENOENT, as
@@ -105,7 +131,15 @@ function makeDirectory(path: string): void {
 export const systemDisk: Disk = {
   open(path, { create }) {
     const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = fs.constants;
-    return fs.openSync(path, O_RDWR | O_NOFOLLOW | (create ? O_CREAT | O_EXCL : 0), 0o600);
+    const openNow = (): number =>
+      fs.openSync(path, O_RDWR | O_NOFOLLOW | (create ? O_CREAT | O_EXCL : 0), 0o600);
+    try {
+      return openNow();
+    } catch (error) {
+      if (!create || (error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      fs.unlinkSync(path);
+      return openNow();
+    }
   },
   close: (fd) => fs.closeSync(fd),
   read: (fd, buffer, position) =>
@@ -120,6 +154,8 @@ export const systemDisk: Disk = {
         });
       next();
     }),
+  readNow: (fd, buffer, position) =>
+    readNow?.(fd, { base: buffer, length: buffer.length }, 1, position, RWF_NOWAIT) === buffer.length,
   async datasync(path) {
     const file = await fs.promises.open(path, 'r');
     try {
@@ -130,7 +166,13 @@ export const systemDisk: Disk = {
   },
   allocatedBytes: (file) => (typeof file === 'number' ? fs.fstatSync(file) : fs.statSync(file)).blocks * 512,
   sizeBytes: (fd) => fs.fstatSync(fd).size,
-  unlink: (path) => fs.rmSync(path, { force: true }),
+  unlink(path) {
+    try {
+      fs.unlinkSync(path);
+    } catch (error) {
+      if (diskFault(error) !== 'missing') throw error;
+    }
+  },
   async discard(path, trash) {
     try {
       fs.renameSync(path, trash);

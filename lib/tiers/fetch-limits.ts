@@ -7,6 +7,8 @@ export interface FetchLimits {
   readonly getBytesMax: number;
   /** A version that is read from its beginning: so much of it is asked for by a GET of its own. */
   readonly leadBytes: number;
+  /** The rest is asked for when the lead is answered, or after this time: a near store answers sooner. */
+  readonly leadMs: number;
   /** An object that one GET covers is verified as a whole, up to this size, before anybody sees a byte of it. */
   readonly wholeObjectBytesMax: number;
   /** GETs under way in one worker that somebody waits for. */
@@ -39,6 +41,7 @@ export interface FetchLimits {
 export const FETCH_LIMITS: FetchLimits = {
   getBytesMax: 8 * MIB,
   leadBytes: 128 * KIB,
+  leadMs: 3,
   wholeObjectBytesMax: 8 * MIB,
   demandGetsPerWorkerMax: 16,
   aheadGetsPerWorkerMax: 8,

@@ -65,7 +65,9 @@ export async function fetchRange(fetch: RangedFetch, dependencies: RangedFetchDe
   const end = fetch.offset + fetch.length;
   const leadEnd = fetch.offset + fetch.leadBytes;
   const isLed = fetch.leadBytes > 0 && !isWhole && leadEnd < end;
-  let gets = isLed ? [get(fetch.offset, leadEnd), get(leadEnd, end)] : [get(fetch.offset, end)];
+  let gets = isLed
+    ? ledGets(get, { offset: fetch.offset, leadEnd, end }, dependencies)
+    : [get(fetch.offset, end)];
   let backoffMs = limits.resumeBackoffMs;
   for (let resumes = 0, corruptions = 0; ; resumes++) {
     const from = transfer.takenTo;
@@ -86,6 +88,33 @@ export async function fetchRange(fetch: RangedFetch, dependencies: RangedFetchDe
     backoffMs = Math.min(limits.resumeBackoffMsMax, backoffMs * 2);
     gets = [get(transfer.takenTo, end)];
   }
+}
+
+/**
+ * The lead and the rest. The rest is asked for once the lead is answered, so that nothing competes with what somebody
+ * waits for; or a little later, since a store that is far away should not be asked twice in turn.
+ */
+function ledGets(
+  get: (from: number, to: number) => Get,
+  range: { readonly offset: number; readonly leadEnd: number; readonly end: number },
+  { clock, limits }: RangedFetchDependencies,
+): Get[] {
+  const lead = get(range.offset, range.leadEnd);
+  const rest = new Promise<OpenBody | GetFailure>((resolve) => {
+    let asked = false;
+    const ask = (): void => {
+      if (!asked) resolve(get(range.leadEnd, range.end));
+      asked = true;
+    };
+    const cancel = clock.after(limits.leadMs, ask);
+    void lead.then((answer) => {
+      cancel();
+      // Without the lead the rest is of no use.
+      if ('failure' in answer) resolve(answer);
+      else ask();
+    });
+  });
+  return [lead, rest];
 }
 
 function isPassing(error: TierError): boolean {

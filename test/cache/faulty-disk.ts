@@ -20,6 +20,8 @@ export function faultyDisk(overrides: Partial<Disk> = {}): FaultyDisk {
       const operation = name as Operation;
       const asynchronous = ['read', 'datasync', 'discard', 'probe'].includes(name);
       const wrapped = (...args: unknown[]): unknown => {
+        // What is wrong with reads is to be seen by each of them.
+        if (name === 'readNow' && (faults.read ?? overrides.read) !== undefined) return false;
         if (!asynchronous) {
           check(operation);
           return (run as (...args: unknown[]) => unknown)(...args);

@@ -270,6 +270,32 @@ t.test('store tier answers for unknown exports and refuses senseless ranges', as
   await h.tier.close();
 });
 
+t.test('store tier asks for the rest of a version although its beginning keeps it waiting', async (t) => {
+  const fake = new FakeStore(4 * BLOCK);
+  const h = harness(fake, { limits: { wholeObjectBytesMax: 0, leadBytes: 1000, leadMs: 1 } });
+  const { promise: hold, resolve: release } = Promise.withResolvers<void>();
+  fake.faults.push({ hold });
+  const { promise: asked, resolve: onAsked } = Promise.withResolvers<void>();
+  fake.onGet = () => {
+    if (fake.gets.length === 2) onAsked();
+  };
+  const filled = h.tier.fill(request(fake));
+  await asked;
+  release();
+  t.strictSame((await filled).blockChecksums, checksums(fake.bytes));
+  t.ok(h.sink.equals(fake.bytes));
+  await h.tier.close();
+});
+
+t.test('store tier does not ask for the rest of a version whose beginning it cannot have', async (t) => {
+  const fake = new FakeStore(4 * BLOCK);
+  const h = harness(fake, { limits: { wholeObjectBytesMax: 0, leadBytes: 1000, leadMs: 60_000 } });
+  fake.faults.push({ refuse: new StoreError('access-denied', 'no') });
+  await t.rejects(h.tier.fill(request(fake)), { code: 'denied' });
+  t.equal(fake.gets.length, 1);
+  await h.tier.close();
+});
+
 t.test(
   'store tier asks for the beginning of a version by a GET of its own, and goes on at once',
   async (t) => {
