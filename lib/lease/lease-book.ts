@@ -40,6 +40,8 @@ export class Holdings {
 
 export class LeaseBook<Holder extends { readonly holdings: Holdings }> {
   readonly #byDirectory = new Map<InodeNumber, Set<Holder>>();
+  /** Of all sessions. */
+  leases = 0;
 
   /** False: nobody can hold the directory. The short way of changes that concern nobody. */
   isHeld(ancestors: Ancestors): boolean {
@@ -93,19 +95,23 @@ export class LeaseBook<Holder extends { readonly holdings: Holdings }> {
     return lease;
   }
 
-  /** A subtree lease takes in the holder's leases at and below its directory. */
+  /** A subtree lease takes in the holder's leases at and below its directory, but for those that are excluded from it. */
   add(
     holder: Holder,
     lease: LeaseReference,
     options: { readonly ancestors: Ancestors; readonly nowMs: number },
   ): void {
-    const { leases } = holder.holdings;
+    const { leases, excluded } = holder.holdings;
     const { directory, subtree } = lease;
     if (subtree) {
-      for (const [held, { ancestors }] of leases) if (ancestors.includes(directory)) this.drop(holder, held);
+      for (const [held, { ancestors }] of leases) {
+        const between = ancestors.slice(0, Math.max(0, ancestors.indexOf(directory)));
+        if (ancestors.includes(directory) && !between.some((one) => excluded.has(one))) this.drop(holder, held);
+      }
     }
     this.drop(holder, directory);
     if (subtree) holder.holdings.subtrees += 1;
+    this.leases += 1;
     leases.set(directory, { subtree, sinceMs: options.nowMs, ancestors: options.ancestors });
     const holders = this.#byDirectory.get(directory);
     if (holders === undefined) this.#byDirectory.set(directory, new Set([holder]));
@@ -116,6 +122,7 @@ export class LeaseBook<Holder extends { readonly holdings: Holdings }> {
     const lease = holder.holdings.leases.get(directory);
     if (lease === undefined) return;
     if (lease.subtree) holder.holdings.subtrees -= 1;
+    this.leases -= 1;
     holder.holdings.leases.delete(directory);
     const holders = this.#byDirectory.get(directory);
     if (holders?.delete(holder) && holders.size === 0) this.#byDirectory.delete(directory);

@@ -149,6 +149,7 @@ export class LeaseChanges<Inode> {
       const at = this.#graceful.indexOf(change);
       if (at !== -1) this.#graceful.splice(at, 1);
     } else {
+      if (change.state === 'performing') this.#dropGone(change, moved);
       for (const place of moved) this.#move(place, change.by);
       this.#tell(change, updates);
       this.#moving.delete(change);
@@ -159,6 +160,14 @@ export class LeaseChanges<Inode> {
     }
     this.#host.emit({ kind: 'change-ended', change: id });
     for (const next of this.#queue.finish(id)) this.#begin(next);
+  }
+
+  /** Whoever had leases at or below a directory that is gone has forgotten all that they covered. */
+  #dropGone({ moved }: Change, places: readonly Ancestors[]): void {
+    for (const [directory] of moved) {
+      if (directory === undefined || places.some(([there]) => there === directory)) continue;
+      for (const [session, held] of this.#book.below(directory)) this.#book.drop(session, held);
+    }
   }
 
   #move(place: Ancestors, by: SessionId | undefined): void {

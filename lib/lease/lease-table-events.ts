@@ -48,7 +48,10 @@ export type LeaseEvent<Inode> =
       /** Knows of the change and is not asked. */
       readonly by: SessionId | undefined;
     }
-  /** Done, failed or given up, in any state: what the names are now, and where the moved directories are now. */
+  /**
+   * Done, failed or given up, in any state: what the names are now, and where the moved directories are now. One that
+   * is missing there is gone.
+   */
   | {
       readonly kind: 'change-finished';
       readonly change: ChangeId;

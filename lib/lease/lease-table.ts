@@ -143,6 +143,10 @@ export class LeaseTable<Inode> {
     return this.#changes.size;
   }
 
+  get leaseCount(): number {
+    return this.#book.leases;
+  }
+
   get sessionCount(): number {
     return this.#sessions.size;
   }

@@ -65,7 +65,15 @@ export interface IndexSchema {
     listed_through: string | null;
   };
   /** Sessions that may hold leases: a restart waits for them. */
-  sessions: { session: string; export_id: number; host: string; tenant: string; opened_ms: number };
+  sessions: {
+    session: string;
+    export_id: number;
+    host: string;
+    tenant: string;
+    opened_ms: number;
+    /** Of its leases, which outlive this process by so much at most. */
+    term_ms: number;
+  };
   /** Uploads that were begun and neither committed nor aborted. */
   uploads: {
     upload: string;
@@ -185,6 +193,7 @@ export const migrations: readonly ((
       .addColumn('host', 'text', (c) => c.notNull())
       .addColumn('tenant', 'text', (c) => c.notNull())
       .addColumn('opened_ms', 'bigint', (c) => c.notNull())
+      .addColumn('term_ms', 'integer', (c) => c.notNull())
       .modifyEnd(sql`without rowid`),
   ],
   ({ schema }) => [

@@ -9,7 +9,13 @@
 import type { Clock } from '../base/clock.ts';
 import { describeError } from '../base/errors.ts';
 import type { AccessLists } from '../config/access-lists.ts';
-import { ChangeService, OriginAdminService, OriginService, PolicyService } from '../rpc/gen/origin_pb.js';
+import {
+  ChangeService,
+  LeaseService,
+  OriginAdminService,
+  OriginService,
+  PolicyService,
+} from '../rpc/gen/origin_pb.js';
 import { type ListenAddress, startRpcServer } from '../rpc/rpc-server.ts';
 import type { ServerCredentialFiles } from '../rpc/server-credentials.ts';
 import { rpcService } from '../rpc/unary-handler.ts';
@@ -19,7 +25,9 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import { createAccess } from './access.ts';
 import { createChangeService } from './change-service.ts';
 import { prepareDataDirectory } from './data-directory.ts';
+import type { LeaseSettings } from './export-leases.ts';
 import { parseExports } from './export-options.ts';
+import { createLeaseService } from './lease-service.ts';
 import { NamespaceIndex } from './namespace-index.ts';
 import { createOriginAdminService } from './origin-admin-service.ts';
 import { createOriginService } from './origin-service.ts';
@@ -46,6 +54,8 @@ export interface StartOriginOptions {
   readonly credentials?: ServerCredentialFiles;
   /** Who may do what on which export; none: everybody in their own role. */
   readonly access?: AccessLists;
+  /** How long leases last; none: the usual. */
+  readonly leases?: LeaseSettings;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: Metrics;
@@ -91,6 +101,7 @@ export async function startOrigin(options: StartOriginOptions): Promise<Origin> 
       logger,
       services: [
         rpcService(OriginService, createOriginService(context)),
+        rpcService(LeaseService, createLeaseService(context)),
         rpcService(ChangeService, createChangeService(context)),
         rpcService(OriginAdminService, createOriginAdminService(context)),
         rpcService(PolicyService, createPolicyService({ ...context, policies })),

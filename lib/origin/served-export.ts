@@ -5,14 +5,15 @@ import type { Clock } from '../base/clock.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { ChangedName } from './change-gate.ts';
 import { Commits } from './commit.ts';
 import { DirectoryTimes } from './directory-times.ts';
+import { ExportLeases, LEASE_SETTINGS_DEFAULT, type LeaseSettings } from './export-leases.ts';
 import type { ExportOptions } from './export-options.ts';
 import { ExportTree } from './export-tree.ts';
 import type { IndexedExport, IndexedInode } from './index-rows.ts';
 import { Leftovers } from './leftovers.ts';
 import { NameChanges } from './name-changes.ts';
-import { NameGate } from './name-gate.ts';
 import type { NamespaceIndex } from './namespace-index.ts';
 import { OriginError } from './origin.ts';
 import { Relocation } from './relocation.ts';
@@ -25,6 +26,7 @@ export interface ServedExport {
   readonly indexed: IndexedExport;
   readonly store: StoreCalls;
   readonly tree: ExportTree;
+  readonly leases: ExportLeases;
   readonly uploads: Uploads;
   readonly names: NameChanges;
   readonly revalidation: Revalidation;
@@ -39,13 +41,24 @@ export async function openServedExport(
     readonly clock: Clock;
     readonly logger: Logger;
     readonly metrics: Metrics;
+    /** None: the usual. */
+    readonly leases?: LeaseSettings;
   },
 ): Promise<ServedExport> {
   const { index, clock, logger, metrics } = parts;
   const store = new StoreCalls({ store: parts.openStore(options.storeUrl), clock, metrics });
   const indexed = await index.openExport(options.name, { identity: options.identity, nowMs: clock.wallMs() });
   const { exportId } = indexed;
-  const gate = new NameGate();
+  const gate = new ExportLeases({
+    exportId,
+    exportName: options.name,
+    index,
+    settings: parts.leases ?? LEASE_SETTINGS_DEFAULT,
+    describe: (name) => describe(name, { exportId, index, options }),
+    clock,
+    logger,
+    metrics,
+  });
   const shared = { exportId, index, store, gate, clock, logger };
   const leftovers = new Leftovers(shared);
   const tree = new ExportTree({ ...shared, options, occupied: leftovers });
@@ -71,10 +84,12 @@ export async function openServedExport(
     indexed,
     store,
     tree,
+    leases: gate,
     uploads,
     names,
     revalidation,
     async close() {
+      gate.close();
       await Promise.all([uploads.close(), leftovers.close()]);
       await store.close();
     },
@@ -88,6 +103,21 @@ export function findExport(exports: ReadonlyMap<string, ServedExport>, name: str
   throw new OriginError('not-found', `there is no export "${name.slice(0, 64)}"`, {
     hint: `this origin serves ${[...exports.keys()].join(', ')}`,
   });
+}
+
+/** A row that only its object could complete, and an absence from a directory that was not listed, are not certain. */
+async function describe(
+  { directory, name }: ChangedName,
+  from: { readonly exportId: number; readonly index: NamespaceIndex; readonly options: ExportOptions },
+): Promise<MessageInitShape<typeof InodeSchema> | 'gone' | 'unknown'> {
+  const { exportId, index, options } = from;
+  const key = { exportId, directory };
+  const row = await (name === '' ? index.inode(exportId, directory) : index.child(key, name));
+  if (row === undefined) return (await index.directory(key))?.state === 'listed' ? 'gone' : 'unknown';
+  const isCertain =
+    row.resolved ||
+    (row.kind === 'file' && options.attributes === 'list' && (row.version?.sizeBytes ?? 0) > 0);
+  return isCertain ? toMessage(row, options) : 'unknown';
 }
 
 /** An inode as it travels: what its object does not carry comes from the export's defaults. */

@@ -120,6 +120,48 @@ export function createMetrics() {
       labelNames: ['reason'] as const,
       registers,
     }),
+    leaseSessions: new Gauge({
+      name: 'perigee_lease_sessions',
+      help: 'Sessions of satellites that hold or may hold leases',
+      labelNames: ['export'] as const,
+      registers,
+    }),
+    leases: new Gauge({
+      name: 'perigee_leases',
+      help: 'Leases that sessions hold',
+      labelNames: ['export'] as const,
+      registers,
+    }),
+    leaseChangesWaiting: new Gauge({
+      name: 'perigee_lease_changes_waiting',
+      help: 'Changes that were wanted and are not finished',
+      labelNames: ['export'] as const,
+      registers,
+    }),
+    leaseMessages: new Counter({
+      name: 'perigee_lease_messages_total',
+      help: 'Messages sent to satellites by kind',
+      labelNames: ['kind'] as const,
+      registers,
+    }),
+    leaseOccurrences: new Counter({
+      name: 'perigee_lease_occurrences_total',
+      help: 'Sessions that were resumed, reclaimed, expired or refused, recalls, and grants that a limit forbade',
+      labelNames: ['what'] as const,
+      registers,
+    }),
+    leaseAcknowledgementSeconds: new Histogram({
+      name: 'perigee_lease_acknowledgement_seconds',
+      help: 'Time from a withdrawal or recall to its acknowledgement',
+      buckets: SECONDS_BUCKETS,
+      registers,
+    }),
+    originEvents: new Counter({
+      name: 'perigee_origin_events_total',
+      help: 'Notifications of object stores: changed, same, elsewhere (no export), refused, failed',
+      labelNames: ['result'] as const,
+      registers,
+    }),
     limitReached: new Counter({
       name: 'perigee_limit_reached_total',
       help: 'A named limit made something wait or fail',
