@@ -75,16 +75,15 @@ export class NameChanges {
       await this.#checkTarget({ from, to, inode, target }, options);
       await this.#settleEarlier(inode);
       const names = [nameOf(source), nameOf(target)];
-      const isDone = await gate.run({ names, ...movedOf(inode) }, async () => {
-        if (!(await this.#isStillSo(source)) || !(await this.#isStillSo(target))) return false;
-        if (inode.kind === 'directory' && (await this.#isInside(target.directory, inode.inode))) return false;
+      const renamed = await gate.run({ names, ...movedOf(inode) }, async () => {
+        if (!(await this.#isStillSo(source)) || !(await this.#isStillSo(target))) return undefined;
+        if (inode.kind === 'directory' && (await this.#isInside(target.directory, inode.inode))) return undefined;
         this.#apply([source, target], (rows, left) => this.#move(rows, { source, target, left }));
-        return true;
+        // Outside the gate it may be renamed or removed again before anybody looks.
+        return index.inode(exportId, inode.inode);
       });
-      if (!isDone) continue;
+      if (renamed === undefined) continue;
       await Promise.all([...new Set([source.directory, target.directory])].map((one) => times.touch(one)));
-      const renamed = await index.inode(exportId, inode.inode);
-      if (renamed === undefined) throw noSuchPath(to);
       return renamed;
     }
     const hint = 'try again';
