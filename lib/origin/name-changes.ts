@@ -77,7 +77,8 @@ export class NameChanges {
       const names = [nameOf(source), nameOf(target)];
       const renamed = await gate.run({ names, ...movedOf(inode) }, async () => {
         if (!(await this.#isStillSo(source)) || !(await this.#isStillSo(target))) return undefined;
-        if (inode.kind === 'directory' && (await this.#isInside(target.directory, inode.inode))) return undefined;
+        if (inode.kind === 'directory' && (await this.#isInside(target.directory, inode.inode)))
+          return undefined;
         this.#apply([source, target], (rows, left) => this.#move(rows, { source, target, left }));
         // Outside the gate it may be renamed or removed again before anybody looks.
         return index.inode(exportId, inode.inode);
