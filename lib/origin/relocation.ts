@@ -96,10 +96,10 @@ export class Relocation {
 
   /** Leaves the old object. @returns false if the file was changed or renamed meanwhile */
   async #moveFile(row: IndexedInode, to: Destination): Promise<boolean> {
-    const { exportId, store, tree, index, leftovers } = this.#options;
+    const { exportId, store, tree, index } = this.#options;
     const { version } = row;
     if (version === undefined || version.objectKey === to.key) return true;
-    const release = leftovers.hold(to.key);
+    const release = this.#hold(to.key);
     try {
       const isCopied = await store.copy({ from: version.objectKey, to: to.key, ifMatch: version.entityTag });
       const head = isCopied ? await store.head(to.key) : undefined;
@@ -121,6 +121,13 @@ export class Relocation {
     } finally {
       release();
     }
+  }
+
+  /** Nobody commits at the key until it is released. @throws Later if somebody does already */
+  #hold(key: string): () => void {
+    const { leftovers, isCommitting } = this.#options;
+    if (isCommitting(key)) throw new Later(key);
+    return leftovers.hold(key);
   }
 
   #switchFile(row: IndexedInode, moved: IndexedVersion, isAside: boolean): Promise<boolean> {
@@ -211,12 +218,16 @@ export class Relocation {
     if (left.objects.length > 0) throw new Later(from);
   }
 
-  /** Copies an object that no row knows, unless there is one already. */
+  /** Copies an object that no row knows, unless there is one already. @throws Later */
   async #copyOver(from: string, to: string): Promise<void> {
     const { store } = this.#options;
-    const [head, there] = await Promise.all([store.head(from), store.head(to)]);
-    if (head === undefined || there !== undefined) return;
-    await store.copy({ from, to, ifMatch: head.entityTag });
+    const release = this.#hold(to);
+    try {
+      const [head, there] = await Promise.all([store.head(from), store.head(to)]);
+      if (head !== undefined && there === undefined) await store.copy({ from, to, ifMatch: head.entityTag });
+    } finally {
+      release();
+    }
   }
 }
 
