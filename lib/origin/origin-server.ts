@@ -16,6 +16,7 @@ import {
   OriginService,
   PolicyService,
 } from '../rpc/gen/origin_pb.js';
+import type { EventAnswer } from '../rpc/event-server.ts';
 import { type ListenAddress, startRpcServer } from '../rpc/rpc-server.ts';
 import type { ServerCredentialFiles } from '../rpc/server-credentials.ts';
 import { rpcService } from '../rpc/unary-handler.ts';
@@ -26,6 +27,7 @@ import { createAccess } from './access.ts';
 import { createChangeService } from './change-service.ts';
 import { prepareDataDirectory } from './data-directory.ts';
 import type { LeaseSettings } from './export-leases.ts';
+import { EventEndpoint } from './event-endpoint.ts';
 import { parseExports } from './export-options.ts';
 import { createLeaseService } from './lease-service.ts';
 import { NamespaceIndex } from './namespace-index.ts';
@@ -65,6 +67,8 @@ export interface StartOriginOptions {
 export interface Origin {
   /** `host:port` that was really taken. */
   readonly address: string;
+  /** A notification of an object store: what to answer its sender. */
+  takeEvent(text: string): Promise<EventAnswer>;
   close(): Promise<void>;
 }
 
@@ -111,8 +115,10 @@ export async function startOrigin(options: StartOriginOptions): Promise<Origin> 
       { address: server.address, epoch: index.epoch, exports: [...exports.keys()] },
       `origin listens on ${server.address}`,
     );
+    const events = new EventEndpoint({ exports: [...exports.values()], index, logger, metrics });
     return {
       address: server.address,
+      takeEvent: (text) => events.take(text),
       async close() {
         await server.close();
         await takeDown();

@@ -6,7 +6,7 @@ import { parseExports } from '../../lib/origin/export-options.ts';
 import { ExportTree } from '../../lib/origin/export-tree.ts';
 import { nameProblem } from '../../lib/origin/key-names.ts';
 import { compareBytes } from '../../lib/origin/listing-order.ts';
-import { NameGate } from '../../lib/origin/name-gate.ts';
+import { NameGate } from './name-gate.ts';
 import { NamespaceIndex } from '../../lib/origin/namespace-index.ts';
 import { StoreCalls } from '../../lib/origin/store-calls.ts';
 import { createMetrics } from '../../lib/telemetry/metrics.ts';
