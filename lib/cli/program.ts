@@ -13,6 +13,7 @@ import { mkdirCommand } from './mkdir.ts';
 import { mountCommand } from './mount.ts';
 import { mvCommand } from './mv.ts';
 import { originCommand } from './origin.ts';
+import { policyCommand } from './policy.ts';
 import { putCommand } from './put.ts';
 import { reportError } from './report.ts';
 import { rmCommand } from './rm.ts';
@@ -53,6 +54,7 @@ Examples:
     unmountCommand,
     statusCommand,
     cacheCommand,
+    policyCommand,
     putCommand,
     rmCommand,
     mvCommand,

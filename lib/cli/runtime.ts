@@ -6,6 +6,7 @@ import type { AccessLists, Role } from '../config/access-lists.ts';
 import type { MountControl, MountStatus } from '../control/control.ts';
 import type { ClientCredentialFiles } from '../rpc/client-credentials.ts';
 import type { ServerCredentialFiles } from '../rpc/server-credentials.ts';
+import type { PolicyCalls, PolicyCallsOptions } from './policy-calls.ts';
 
 export type { MountControl, MountStatus };
 
@@ -181,5 +182,6 @@ export interface Runtime {
   /** For a mount whose daemon is gone: detaches it. */
   forceUnmount(mountpoint: string): Promise<void>;
   changes(options: ChangesOptions): Promise<ExportChanges>;
+  policies(options: PolicyCallsOptions): Promise<PolicyCalls>;
   doctor(options: DoctorOptions): AsyncIterable<Finding>;
 }

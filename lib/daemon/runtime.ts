@@ -12,6 +12,7 @@ import { startInBackground } from './background.ts';
 import { issueCertificates } from './certificates.ts';
 import { doctor } from './doctor.ts';
 import { openChanges } from './export-changes.ts';
+import { openPolicyCalls } from './policy-calls.ts';
 import { startSatellite } from './satellite.ts';
 import { Teardown } from './teardown.ts';
 import { up } from './up.ts';
@@ -30,6 +31,7 @@ export function createRuntime(): Runtime {
     control: (mountpoint) => connectControl(mountpoint),
     forceUnmount: (mountpoint) => detachMount(mountpoint),
     changes: async (options) => openChanges(options),
+    policies: async (options) => openPolicyCalls(options),
     doctor,
   };
 }

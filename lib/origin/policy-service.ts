@@ -3,7 +3,11 @@
  * is slow misses versions between, never the last.
  */
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import type { PolicyService, PolicyVersionSchema } from '../rpc/gen/origin_pb.js';
+import type {
+  ChangePoliciesResponseSchema,
+  PolicyService,
+  PolicyVersionSchema,
+} from '../rpc/gen/origin_pb.js';
 import { rpcCodeOf, toConnectError } from '../rpc/rpc-errors.ts';
 import type { RpcServiceImpl } from '../rpc/unary-handler.ts';
 import { createAnswer, type ServiceContext } from './origin-service.ts';
@@ -19,16 +23,10 @@ export function createPolicyService(
 ): RpcServiceImpl<typeof PolicyService> {
   const { exports, logger, metrics, policies } = context;
   const answer = createAnswer(context);
-  const changed = ({ version, unchanged, warnings }: PolicyChange) => {
-    if (!unchanged) {
-      const { version: number, action, subject, tenant, host } = version;
-      logger.info({ version: number, action, subject, tenant, host }, 'policies changed');
-    }
-    return {
-      version: versionMessage(version),
-      unchanged,
-      warnings: warnings.map(({ hint, ...warning }) => ({ ...warning, hint: hint ?? '' })),
-    };
+  const changed = (change: PolicyChange) => {
+    const { version, action, subject, tenant, host } = change.version;
+    if (!change.unchanged) logger.info({ version, action, subject, tenant, host }, 'policies changed');
+    return changeMessage(change);
   };
   return {
     async *watchPolicies({ exportName }, { signal }) {
@@ -62,7 +60,7 @@ export function createPolicyService(
       }),
     applyPolicies: ({ document, dryRun }, { principal }) =>
       answer('ApplyPolicies', async () =>
-        changed(dryRun ? policies.review(document) : policies.apply(document, principal)),
+        dryRun ? changeMessage(policies.review(document)) : changed(policies.apply(document, principal)),
       ),
     deletePolicy: ({ name }, { principal }) =>
       answer('DeletePolicy', async () => changed(policies.delete(name, principal))),
@@ -100,6 +98,18 @@ class Changes {
   end(): void {
     this.#stop();
   }
+}
+
+function changeMessage({
+  version,
+  unchanged,
+  warnings,
+}: PolicyChange): MessageInitShape<typeof ChangePoliciesResponseSchema> {
+  return {
+    version: versionMessage(version),
+    unchanged,
+    warnings: warnings.map(({ hint, ...warning }) => ({ ...warning, hint: hint ?? '' })),
+  };
 }
 
 function versionMessage(version: PolicyVersion): MessageInitShape<typeof PolicyVersionSchema> {

@@ -3,6 +3,7 @@ import { Readable } from 'node:stream';
 import { type Clock } from '../../lib/base/clock.ts';
 import { type CommandEnvironment } from '../../lib/cli/environment.ts';
 import { type Output } from '../../lib/cli/output.ts';
+import { FakePolicyCalls } from './fake-policy-calls.ts';
 import type { PolicyExplanation } from '../../lib/control/control.ts';
 import { runCli } from '../../lib/cli/program.ts';
 import {
@@ -256,6 +257,13 @@ export class FakeRuntime implements Runtime {
 
   async up(options: unknown) {
     return this.#start('up', options);
+  }
+
+  readonly policyCalls = new FakePolicyCalls();
+
+  async policies(options: unknown) {
+    this.asked.push(['policies', options]);
+    return this.policyCalls;
   }
 
   async mounts() {

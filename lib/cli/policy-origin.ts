@@ -1,0 +1,100 @@
+/** How the commands about policies reach their origin, and read a document from a file. */
+import { type Command } from 'commander';
+import fs from 'node:fs';
+import path from 'node:path';
+import { UsageError } from '../base/errors.ts';
+import { clientCredentialFiles, clientSettings } from '../config/client-settings.ts';
+import { type Settings, setting } from '../config/settings.ts';
+import { type Endpoint, endpointSchema, formatEndpoint } from '../config/values.ts';
+import {
+  DOCUMENT_BYTES_MAX,
+  type Finding,
+  findingText,
+  type PolicyDocument,
+  readPolicyDocument,
+} from '../policy/policy-document.ts';
+import { type CommandContext } from './command.ts';
+import { findMountPath } from './mount-path.ts';
+import { nameText } from './format.ts';
+import { addSettings, type Flags, resolveFlags } from './options.ts';
+import { type PolicyCalls } from './policy-calls.ts';
+
+const originSettings = {
+  origin: setting<Endpoint | undefined>({
+    schema: endpointSchema('connect'),
+    description: 'the origin; otherwise that of the mount of this host',
+    placeholder: 'host:port',
+    fallback: { value: undefined },
+  }),
+  ...clientSettings,
+} satisfies Settings;
+
+export function withOrigin(command: Command): Command {
+  return addSettings(command, originSettings).option('--json', 'print JSON');
+}
+
+/** Connects for the time of `run`. */
+export async function withPolicies<T>(
+  { flags, context }: { readonly flags: Flags; readonly context: CommandContext },
+  run: (calls: PolicyCalls, origin: string) => Promise<T>,
+): Promise<T> {
+  const values = resolveFlags(originSettings, flags, context);
+  const origin = values.origin === undefined ? await originOfMount(context) : formatEndpoint(values.origin);
+  const credentials = clientCredentialFiles(values, context.workingDirectory);
+  const calls = await context.runtime.policies({ origin, credentials });
+  try {
+    return await run(calls, origin);
+  } finally {
+    await calls.close();
+  }
+}
+
+async function originOfMount(context: CommandContext): Promise<string> {
+  try {
+    const { mountpoint } = await findMountPath(undefined, context);
+    const { origin } = await (await context.runtime.control(mountpoint)).status();
+    return origin;
+  } catch (error) {
+    throw new UsageError('no origin is named', { cause: error, hint: 'add --origin host:port' });
+  }
+}
+
+export interface DocumentFile {
+  /** As it was named. */
+  readonly file: string;
+  readonly text: string;
+  readonly document: PolicyDocument;
+}
+
+/** @throws UsageError with every fault of the document */
+export async function readDocumentFile(
+  file: string,
+  { workingDirectory }: CommandContext,
+): Promise<DocumentFile> {
+  const text = await readText(file, path.resolve(workingDirectory, file));
+  const read = readPolicyDocument(text);
+  if (read.kind === 'right') return { file, text, document: read.document };
+  const faults = read.faults.map((fault) => `${nameText(file)}:${findingText(fault)}`);
+  throw new UsageError(`the document is refused\n${faults.join('\n')}`, {
+    hint: 'nothing was changed; the README shows a whole document',
+  });
+}
+
+async function readText(file: string, place: string): Promise<string> {
+  try {
+    const { size } = await fs.promises.stat(place);
+    if (size > DOCUMENT_BYTES_MAX) throw new Error(`it has ${size} bytes, over ${DOCUMENT_BYTES_MAX}`);
+    return await fs.promises.readFile(place, 'utf8');
+  } catch (error) {
+    throw new UsageError(`cannot read ${nameText(file)}`, {
+      cause: error,
+      hint: 'name a document of policies, YAML or JSON, with -f',
+    });
+  }
+}
+
+/** One line for people. Places are those of the file, if it is known. */
+export function warningText(warning: Finding, file: string | undefined): string {
+  if (warning.line === 0) return `warning: ${warning.message} (${warning.hint})`;
+  return `warning: ${file === undefined ? '' : `${nameText(file)}:`}${findingText(warning)}`;
+}
