@@ -15,7 +15,7 @@ import {
 import { act, type CommandContext, makeCommand } from './command.ts';
 import { EXIT } from './environment.ts';
 import { nameText } from './format.ts';
-import { addSettings, type Flags, resolveFlags } from './options.ts';
+import { addConfigOption, addSettings, type Flags, resolveWithClient } from './options.ts';
 import { type Finding, type FindingLevel } from './runtime.ts';
 
 const KEYS_MAX_DEFAULT = 10_000;
@@ -72,9 +72,9 @@ export function doctorCommand(context: CommandContext): Command {
       'perigee doctor --store s3://bucket/prefix?region=eu-central-1 --json',
     ],
   }).option('--json', 'print JSON');
-  return addSettings(command, doctorSettings).action(
+  return addConfigOption(addSettings(command, doctorSettings)).action(
     act(context, async (flags: Flags) => {
-      const values = resolveFlags(doctorSettings, flags, context);
+      const values = resolveWithClient(doctorSettings, flags, context);
       if (values.export !== undefined && values.origin === undefined) {
         throw new UsageError('--export needs an origin to ask', { hint: 'add --origin host:port' });
       }

@@ -4,7 +4,7 @@ import { UsageError } from '../base/errors.ts';
 import { clientCredentialFiles, clientSettings } from '../config/client-settings.ts';
 import { parseSource } from '../config/names.ts';
 import { type CommandContext } from './command.ts';
-import { addSettings, type Flags, resolveFlags } from './options.ts';
+import { addConfigOption, addSettings, type Flags, resolveWithClient } from './options.ts';
 import { type ExportChanges } from './runtime.ts';
 
 export const EXPORT_PATH_MEANING = 'host:port/export/path';
@@ -36,7 +36,7 @@ export function parseChildPath(text: string): ExportPath {
 }
 
 export function withCredentials(command: Command): Command {
-  return addSettings(command, clientSettings).option('--json', 'print JSON');
+  return addConfigOption(addSettings(command, clientSettings)).option('--json', 'print JSON');
 }
 
 /** Connects for the time of `run`. */
@@ -46,7 +46,7 @@ export async function withChanges<T>(
   run: (changes: ExportChanges) => Promise<T>,
 ): Promise<T> {
   const { runtime, workingDirectory } = context;
-  const values = resolveFlags(clientSettings, flags, context);
+  const values = resolveWithClient(clientSettings, flags, context);
   const credentials = clientCredentialFiles(values, workingDirectory);
   const changes = await runtime.changes({ origin, exportName, credentials });
   try {

@@ -1,5 +1,6 @@
 /** Turns settings into flags of a command, and a command's flags, the environment and the file into values. */
 import { type Command, Option } from 'commander';
+import { clientSettings } from '../config/client-settings.ts';
 import { ConfigFile } from '../config/config-file.ts';
 import { mountSettings } from '../config/mount-settings.ts';
 import { originSettings } from '../config/origin-settings.ts';
@@ -8,6 +9,7 @@ import {
   environmentVariableOf,
   flagLayer,
   flagOf,
+  type Layer,
   resolveSettings,
   type Setting,
   type Settings,
@@ -57,12 +59,30 @@ export function resolveWithFile<Section extends keyof typeof sections>(
   flags: Flags,
   environment: CommandEnvironment,
 ): ValuesOf<(typeof sections)[Section]> {
-  const { env, configFile } = environment;
-  const asked = typeof flags.config === 'string' ? flags.config : env.PERIGEE_CONFIG || undefined;
-  const file = ConfigFile.load({ asked, usual: configFile }, sections);
-  const layers = [flagLayer(kebab(flags)), environmentLayer(env)];
+  const file = loadFile(flags, environment);
+  const layers = [flagLayer(kebab(flags)), environmentLayer(environment.env)];
   if (file !== undefined) layers.push(file.layer(section));
   return resolveSettings(sections[section], layers);
+}
+
+/**
+ * For commands that only talk to an origin: what they show it may also stand in the section `mount` of the file, as for
+ * the mounts of this host; all else is a flag or a variable.
+ */
+export function resolveWithClient<S extends Settings>(
+  settings: S,
+  flags: Flags,
+  environment: CommandEnvironment,
+): ValuesOf<S> {
+  const { env } = environment;
+  const file = loadFile(flags, environment)?.layer('mount');
+  const ofClient: Layer = (key, definition) => (key in clientSettings ? file?.(key, definition) : undefined);
+  return resolveSettings(settings, [flagLayer(kebab(flags)), environmentLayer(env), ofClient]);
+}
+
+function loadFile(flags: Flags, { env, configFile }: CommandEnvironment): ConfigFile | undefined {
+  const asked = typeof flags.config === 'string' ? flags.config : env.PERIGEE_CONFIG || undefined;
+  return ConfigFile.load({ asked, usual: configFile }, sections);
 }
 
 /** commander knows `--cache-size` as cacheSize. */

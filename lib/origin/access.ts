@@ -5,6 +5,7 @@
  * the answer depends on nothing but the configuration, and takes the same time for any number of tenants.
  */
 import { type DescService } from '@bufbuild/protobuf';
+import { invariant } from '../base/errors.ts';
 import { type AccessLists, type AccessRule, type Role } from '../config/access-lists.ts';
 import { type Authorize } from '../rpc/gate.ts';
 import {
@@ -25,7 +26,7 @@ export interface Access {
 /** What a call needs: on the export that it names, or `anywhere` if its handler tells each principal its own part. */
 type Need = Role | 'anywhere';
 
-const needs = new Map<string, Need>([
+const table: readonly (readonly [string, Need])[] = [
   ...needsOf<typeof OriginService>({
     openExport: 'read',
     lookup: 'read',
@@ -54,7 +55,9 @@ const needs = new Map<string, Need>([
     deletePolicy: 'admin',
     rollbackPolicies: 'admin',
   }),
-]);
+];
+const needs: ReadonlyMap<string, Need> = new Map(table);
+invariant(needs.size === table.length, 'no two services have a method of the same name');
 
 /** A method that the schema has and the table has not is found by the compiler. */
 function needsOf<Desc extends DescService>(

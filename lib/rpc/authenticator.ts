@@ -57,6 +57,13 @@ export class Authenticator {
     return connection.token.identity;
   }
 
+  /** False: the token by which the connection was last used is not accepted any more. */
+  stands(session: http2.Http2Session): boolean {
+    const { token } = this.#connections.get(session) ?? {};
+    if (token === undefined) return true;
+    return !(this.identify(session, token.header).principal instanceof AccessError);
+  }
+
   #inspect(session: http2.Http2Session): Connection {
     const socket = session.socket as tls.TLSSocket;
     const address = socket.remoteAddress ?? 'unknown';

@@ -1,9 +1,10 @@
 /**
  * Listens for RPC: Connect over HTTP/2, in TLS or in plain text, without compression.
  *
- * Guarantees: no handler runs before the gate has let its caller in, which refuses by `authorize`; plain text is
- * refused beyond this host unless `insecure` says so; certificates that change are used for new connections; `close` lets calls under way finish for
- * a bounded time, then ends every connection, so it always resolves.
+ * Guarantees: no handler runs before the gate has let its caller in, by `authorize`; plain text is refused beyond this
+ * host unless `insecure` says so; certificates that change are used for new connections, and streams end with the
+ * token by which they came; `close` lets calls under way finish for a bounded time, then ends every connection, so it
+ * always resolves.
  */
 import http2 from 'node:http2';
 import type net from 'node:net';
@@ -32,8 +33,8 @@ const REQUEST_BYTES_MAX = 1024 * 1024;
 const CALL_DEADLINE_MS_MAX = 10 * 60_000;
 /** Calls that one connection may have open. */
 const STREAMS_PER_CONNECTION_MAX = 4_096;
-/** How often the files of certificates are looked at. */
-const TLS_WATCH_MS = 1_000;
+/** How often the files of certificates and tokens are looked at. */
+const FILES_WATCH_MS = 1_000;
 /** How long `close` waits for calls under way. */
 const CLOSE_DEADLINE_MS = 2_000;
 
@@ -73,7 +74,8 @@ export async function startRpcServer(options: RpcServerOptions): Promise<RpcServ
   const authenticator = new Authenticator(credentials);
   const gate = new Gate({ authorize: options.authorize, onRefused, clock });
   const shutdown = new AbortController();
-  const identities = new WeakMap<http2.Http2Stream, Identity>();
+  /** Of the streams that are not plain calls. */
+  const identities = new Map<http2.Http2Stream, Identity>();
   // Streams that are not plain unary calls are handed to a server of Connect that listens nowhere itself.
   const general = http2.createServer(
     connectNodeAdapter({
@@ -95,7 +97,7 @@ export async function startRpcServer(options: RpcServerOptions): Promise<RpcServ
     }),
   );
   const routes = new Map(services.flatMap((service) => unaryRoutes(service, gate)));
-  const { server, stopWatching } = createHttp2Server(credentials, { clock, onRefused });
+  const { server, renew } = createHttp2Server(credentials, onRefused);
   server.on('stream', (stream, headers, ...rest) => {
     const { session } = stream;
     if (session === undefined) return;
@@ -104,6 +106,7 @@ export async function startRpcServer(options: RpcServerOptions): Promise<RpcServ
     if (identity.principal instanceof AccessError) session.close();
     if (serveUnary(stream, headers, { routes, identity, bytesMax: REQUEST_BYTES_MAX })) return;
     identities.set(stream, identity);
+    stream.on('close', () => identities.delete(stream));
     general.emit('stream', stream, headers, ...rest);
   });
   const sessions = new Set<http2.ServerHttp2Session>();
@@ -112,6 +115,13 @@ export async function startRpcServer(options: RpcServerOptions): Promise<RpcServ
     session.on('close', () => sessions.delete(session));
     // A peer that resets its connection is no event of ours: each call on it has failed by itself.
     session.on('error', () => undefined);
+  });
+  const stopWatching = clock.every(FILES_WATCH_MS, () => {
+    renew();
+    for (const stream of identities.keys()) {
+      const isRefused = stream.session !== undefined && !authenticator.stands(stream.session);
+      if (isRefused) stream.close(http2.constants.NGHTTP2_CANCEL);
+    }
   });
   const address = await listenOn(server, listen).catch((error: unknown) => {
     stopWatching();
@@ -134,16 +144,16 @@ export async function startRpcServer(options: RpcServerOptions): Promise<RpcServ
   };
 }
 
-/** Plain, or encrypted with certificates that are exchanged when their files change; connections that are open stay. */
+/** Plain, or encrypted; `renew` takes certificates that have changed for new connections, open ones stay. */
 function createHttp2Server(
   { tls, certificates }: ServerCredentials,
-  { clock, onRefused }: { readonly clock: Clock; readonly onRefused: (refusal: Refusal) => void },
-): { readonly server: http2.Http2Server | http2.Http2SecureServer; readonly stopWatching: () => void } {
+  onRefused: (refusal: Refusal) => void,
+): { readonly server: http2.Http2Server | http2.Http2SecureServer; readonly renew: () => void } {
   const settings = { maxConcurrentStreams: STREAMS_PER_CONNECTION_MAX, enablePush: false };
   if (tls === undefined) {
     const server = http2.createServer({ settings });
     server.on('connection', (socket: net.Socket) => socket.setNoDelay(true));
-    return { server, stopWatching: () => undefined };
+    return { server, renew: () => undefined };
   }
   const optionsOf = ({ cert, key, ca }: TlsMaterial): SecureContextOptions => ({
     cert,
@@ -168,13 +178,13 @@ function createHttp2Server(
     const told = new RpcError('denied', `no encrypted connection: ${why}`, { cause: error });
     onRefused({ reason: 'handshake', address: socket.remoteAddress ?? 'unknown', error: told });
   });
-  const stopWatching = clock.every(TLS_WATCH_MS, () => {
+  const renew = (): void => {
     const now = tls.current();
     if (now === used) return;
     used = now;
     server.setSecureContext(optionsOf(now));
-  });
-  return { server, stopWatching };
+  };
+  return { server, renew };
 }
 
 /** Binds and returns `host:port`; the port is the real one where 0 was asked for. */

@@ -1,5 +1,9 @@
 /** Tokens, in TLS and in plain text, and what happens without any. */
-import t from 'tap';
+import { PassThrough } from 'node:stream';
+import { Code, createClient } from '@connectrpc/connect';
+import { createConnectTransport } from '@connectrpc/connect-node';
+import t, { type Test } from 'tap';
+import { LeaseService, type OriginMessage } from '../../lib/rpc/gen/origin_pb.js';
 import { FakeClock } from '../cli/fakes.ts';
 import { connect, drain, makeCertificates, REQUEST, serve, TOKEN, writeTokens } from './guarded-server.ts';
 
@@ -87,6 +91,23 @@ t.test(
   },
 );
 
+t.test('a stream ends with the token that it was opened with, and no other does', async (t) => {
+  const entries = ['one', 'two'].map((name) => `- {token: ${TOKEN}-${name}, tenant: ${name}, role: read}`);
+  const { tokens, rewrite, tokenFile } = writeTokens(t, entries.join('\n'));
+  const { address, clock } = await serve(t, { tokens });
+  const open = async (name: string) => {
+    const stream = openSession(t, { address, token: `${TOKEN}-${name}` });
+    t.equal(await stream.ask(), 'hello', name);
+    return stream;
+  };
+  const [one, two] = [await open('one'), await open('two')];
+  rewrite(entries[1] ?? '');
+  clock.pass(1_000);
+  await t.rejects(one.ask(), { code: Code.Canceled }, 'it has ended');
+  t.equal(await two.ask(), 'heartbeat');
+  await connect(t, address, { tokenFile: tokenFile(`${TOKEN}-two`) }).lookup(REQUEST);
+});
+
 t.test('a token never travels to another host in plain text, unless told so', async (t) => {
   const { tokenFile } = writeTokens(t, '[]');
   const { authority } = await makeCertificates(t);
@@ -102,3 +123,38 @@ t.test('a token never travels to another host in plain text, unless told so', as
   }
   for (const address of ['127.0.0.1:1', 'localhost:1', '[::1]:1']) connect(t, address, files);
 });
+
+/** A lease stream that sends a message for each question. */
+function openSession(t: Test, { address, token }: { readonly address: string; readonly token: string }) {
+  const transport = createConnectTransport({
+    httpVersion: '2',
+    baseUrl: `http://${address}`,
+    interceptors: [
+      (next) => (request) => {
+        request.header.set('authorization', `Bearer ${token}`);
+        return next(request);
+      },
+    ],
+  });
+  const questions = new PassThrough({ objectMode: true });
+  const ending = new AbortController();
+  t.teardown(() => ending.abort());
+  async function* messages() {
+    yield { message: { case: 'hello' as const, value: { exportName: 'data' } } };
+    for await (const number of questions)
+      yield { message: { case: 'heartbeat' as const, value: { number: number as bigint } } };
+  }
+  const answers = createClient(LeaseService, transport)
+    .session(messages(), { signal: ending.signal })
+    [Symbol.asyncIterator]();
+  let isFirst = true;
+  return {
+    async ask(): Promise<string | undefined> {
+      if (!isFirst) questions.write(1n);
+      isFirst = false;
+      const { value } = await answers.next();
+      const { message } = value as OriginMessage;
+      return message.case === 'welcome' ? message.value.session : undefined;
+    },
+  };
+}
