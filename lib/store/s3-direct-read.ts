@@ -1,7 +1,7 @@
 /**
  * GETs and HEADs without the SDK's middleware and without Node's HTTP client, which together take most of the time of a
- * small one and a third of that of a large one. The SDK's own signer, credentials and clock correction are used; where
- * to ask is learned from the endpoint that the SDK resolved for an earlier request, not guessed.
+ * small one and a third of that of a large one. The SDK's own credentials and clock correction are used; where to ask
+ * is learned from the endpoint that the SDK resolved for an earlier request, not guessed.
  *
  * Servers give no checksum with ranges and heads, so none is missed; a whole object is read here only if its entity tag
  * can be its MD5, which the caller compares. Refusals become the SDK's own exceptions.
@@ -18,16 +18,14 @@ import { isMd5Tag } from './md5.ts';
 import { type GetRequest, StoreError } from './object-store.ts';
 import { type S3Head } from './s3-objects.ts';
 import { type Attempt } from './s3-retry.ts';
+import { S3Signature, type UnsignedRequest } from './s3-signature.ts';
 
-const EMPTY_SHA256 = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 /** Of a refusal's text. */
 const REFUSAL_BYTES_MAX = 64 * 1024;
 const METADATA_PREFIX = 'x-amz-meta-';
 const HEADER_VALUE = /^[\t\x20-\x7e]*$/;
 
 type S3Got = S3Head & Pick<GetObjectCommandOutput, 'ContentRange'> & { readonly Body: BodySource };
-
-type Signer = Awaited<ReturnType<S3Client['config']['signer']>>;
 
 interface DirectRequest extends Pick<GetRequest, 'range' | 'ifMatch' | 'versionId'> {
   readonly method: HttpMethod;
@@ -55,7 +53,7 @@ export class S3DirectRead {
   #place: Place | undefined;
   /** Of the place. */
   #pool: HttpPool | undefined;
-  #signer: Promise<Signer> | undefined;
+  readonly #signature = new S3Signature();
   #isUnderstood = true;
 
   constructor(options: S3DirectReadOptions) {
@@ -130,16 +128,16 @@ export class S3DirectRead {
   /** The request as it goes over the wire. */
   async #signed(place: Place, request: DirectRequest & { readonly key: string }): Promise<string> {
     const { client, clock } = this.#options;
-    this.#signer ??= client.config.signer();
-    const signer = await this.#signer;
+    const { config } = client;
     const unsigned = requestTo(place, request);
-    const { headers } = await signer.sign(unsigned, {
-      // eslint-disable-next-line no-restricted-globals -- the signer wants a Date; the time is the Clock's
-      signingDate: new Date(clock.wallMs() + client.config.systemClockOffset),
-      ...(place.signingRegion === undefined ? {} : { signingRegion: place.signingRegion }),
+    const headers = this.#signature.sign(unsigned, {
+      credentials: await config.credentials(),
+      region: place.signingRegion ?? (await config.region()),
+      // eslint-disable-next-line no-restricted-globals -- only to be written as a text; the time is the Clock's
+      at: new Date(clock.wallMs() + config.systemClockOffset),
     });
-    const { versionId } = unsigned.query;
-    let text = `${unsigned.method} ${unsigned.path}${versionId === undefined ? '' : `?versionId=${encodeSegment(versionId)}`} HTTP/1.1\r\n`;
+    const query = unsigned.query === '' ? '' : `?${unsigned.query}`;
+    let text = `${unsigned.method} ${unsigned.path}${query} HTTP/1.1\r\n`;
     for (const [name, value] of Object.entries(headers)) {
       if (!HEADER_VALUE.test(value))
         throw new StoreError('invalid', `${request.key}: no header can hold its ${name}`);
@@ -149,18 +147,14 @@ export class S3DirectRead {
   }
 }
 
-function requestTo(place: Place, request: DirectRequest & { readonly key: string }) {
+function requestTo(place: Place, request: DirectRequest & { readonly key: string }): UnsignedRequest {
   const { method, key, range, ifMatch, versionId } = request;
   return {
     method,
-    protocol: place.protocol,
-    hostname: place.hostname,
-    ...(place.port === undefined ? {} : { port: place.port }),
     path: `${place.path}/${key.split('/').map(encodeSegment).join('/')}`,
-    query: (versionId === undefined ? {} : { versionId }) as { readonly versionId?: string },
+    query: versionId === undefined ? '' : `versionId=${encodeSegment(versionId)}`,
     headers: {
       host: place.host,
-      'x-amz-content-sha256': EMPTY_SHA256,
       ...(range ? { range: `bytes=${range.offset}-${range.offset + range.length - 1}` } : {}),
       ...(ifMatch === undefined ? {} : { 'if-match': `"${ifMatch}"` }),
     },
