@@ -54,6 +54,8 @@ export class Leftovers {
   /** Moves of one export follow each other: one may concern what another moves. */
   readonly #moves = new PQueue({ concurrency: 1 });
   readonly #closing = new AbortController();
+  /** Keys that are just being emptied. */
+  readonly #running = new Set<string>();
   /** Keys that a move is just writing to. */
   readonly #held = new Map<string, Promise<void>>();
   #relocate: Relocate | undefined;
@@ -172,7 +174,9 @@ export class Leftovers {
   async #run(work: Work): Promise<void> {
     const { leftover } = work;
     const isCurrent = (): boolean => this.#work.get(leftover.key) === work;
-    if (!isCurrent() || this.#closing.signal.aborted) return;
+    // A second one would go on to delete when the first has let the key go and something new lies there.
+    if (!isCurrent() || this.#running.has(leftover.key) || this.#closing.signal.aborted) return;
+    this.#running.add(leftover.key);
     try {
       this.#expectNoMoveBelow(leftover.key);
       if (leftover.inode !== undefined) await this.#relocate?.(leftover, this.#closing.signal);
@@ -184,6 +188,10 @@ export class Leftovers {
     } catch (error) {
       if (this.#closing.signal.aborted) return;
       this.#again(work, error);
+    } finally {
+      this.#running.delete(leftover.key);
+      const next = this.#work.get(leftover.key);
+      if (next !== undefined && next !== work) this.#enqueue(next);
     }
   }
 
