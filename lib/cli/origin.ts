@@ -42,6 +42,11 @@ export function originCommand(context: CommandContext): Command {
               insecure: values.insecure,
               credentials,
               access: values.access,
+              ...(values.events === undefined
+                ? {}
+                : {
+                    events: { listen: values.events, tokenFile: eventsTokenFile(values, workingDirectory) },
+                  }),
               metrics: values.metrics,
               logLevel: values['log-level'],
             }),
@@ -54,4 +59,12 @@ export function originCommand(context: CommandContext): Command {
       );
     }),
   );
+}
+
+function eventsTokenFile(
+  values: { readonly 'events-token': string | undefined },
+  workingDirectory: string,
+): string | undefined {
+  const file = values['events-token'];
+  return file === undefined ? undefined : path.resolve(workingDirectory, file);
 }

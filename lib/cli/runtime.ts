@@ -17,6 +17,11 @@ export interface ExportOptions {
 }
 
 export interface OriginOptions {
+  /** Where notifications of object stores are taken. */
+  readonly events?: {
+    readonly listen: { readonly host: string; readonly port: number };
+    readonly tokenFile: string | undefined;
+  };
   readonly dataDirectory: string;
   readonly listen: { readonly host: string; readonly port: number };
   readonly exports: readonly ExportOptions[];

@@ -63,6 +63,18 @@ export const originSettings = {
     description: 'accept calls from other hosts in plain text',
     fallback: { value: false },
   }),
+  events: setting<Endpoint | undefined>({
+    schema: endpointSchema('listen'),
+    description: 'take notifications of object stores there (POST /events)',
+    placeholder: 'host:port',
+    fallback: { value: undefined },
+  }),
+  'events-token': setting<string | undefined>({
+    schema: pathSchema,
+    description: 'file with the token that senders of notifications must bear',
+    placeholder: 'file',
+    fallback: { value: undefined },
+  }),
   ...processSettings,
 } satisfies Settings;
 

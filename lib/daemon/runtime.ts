@@ -1,9 +1,12 @@
 /** The composition root: what the commands call. Every implementation is known here and in `satellite.ts` alone. */
+import fs from 'node:fs';
 import { systemClock } from '../base/clock.ts';
+import { UsageError } from '../base/errors.ts';
 import { type OriginOptions, type Runtime, type Running } from '../cli/runtime.ts';
 import { connectControl, listControls } from '../control/control-client.ts';
 import { detachMount, listMounts } from '../fuse/mountpoint.ts';
 import { startOrigin } from '../origin/origin-server.ts';
+import { startEventServer } from '../rpc/event-server.ts';
 import { startMetricsServer } from '../rpc/metrics-server.ts';
 import { openStore } from '../store/open-store.ts';
 import { createLogger } from '../telemetry/log.ts';
@@ -17,6 +20,8 @@ import { startSatellite } from './satellite.ts';
 import { Teardown } from './teardown.ts';
 import { up } from './up.ts';
 import { softwareVersion } from './version.ts';
+
+const EVENTS_TOKEN_CHARACTERS_MIN = 16;
 
 export function createRuntime(): Runtime {
   const version = softwareVersion();
@@ -61,6 +66,13 @@ async function runOrigin(options: OriginOptions, version: string): Promise<Runni
       version,
     });
     teardown.add('origin', () => origin.close());
+    if (options.events !== undefined) {
+      const { listen, tokenFile } = options.events;
+      const token = tokenFile === undefined ? undefined : readToken(tokenFile);
+      const server = await startEventServer({ listen, token, take: (text) => origin.takeEvent(text) });
+      logger.info({ address: server.address }, `notifications are taken on ${server.address}`);
+      teardown.add('events', () => server.close());
+    }
     if (options.metrics !== undefined) {
       const server = await startMetricsServer({
         listen: options.metrics,
@@ -83,4 +95,23 @@ async function runOrigin(options: OriginOptions, version: string): Promise<Runni
     await teardown.run();
     throw error;
   }
+}
+
+/** @throws UsageError */
+function readToken(file: string): string {
+  try {
+    const token = fs.readFileSync(file, 'utf8').trim();
+    if (token.length >= EVENTS_TOKEN_CHARACTERS_MIN) return token;
+  } catch (error) {
+    throw new UsageError(`--events-token: cannot read ${file}`, {
+      cause: error,
+      hint: 'name a file that holds nothing but the token',
+    });
+  }
+  throw new UsageError(
+    `--events-token: the token in ${file} is shorter than ${EVENTS_TOKEN_CHARACTERS_MIN} characters`,
+    {
+      hint: 'make one with: openssl rand -hex 32',
+    },
+  );
 }

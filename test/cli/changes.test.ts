@@ -126,3 +126,16 @@ t.test('refusals of the origin and paths that make no sense are told in words', 
     t.match(one.complaint().error, why);
   }
 });
+
+t.test('origin takes notifications where it is told', async (t) => {
+  const world = fakeWorld();
+  const exit = world.run(
+    ...'origin --data d --export a=s3://x --events 127.0.0.1:7421 --events-token token'.split(' '),
+  );
+  await world.out.printed('ready:');
+  t.match(world.runtime.asked[0]?.[1], {
+    events: { listen: { host: '127.0.0.1', port: 7421 }, tokenFile: '/work dir/token' },
+  });
+  world.signal();
+  t.equal(await exit, 0);
+});
