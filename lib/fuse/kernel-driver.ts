@@ -220,6 +220,7 @@ class KernelDriver implements Driver {
           notifications: agreement.epoch ? 'all' : 'entries',
         },
         invalidateAttributes: (node) => notify.invalidateAttributes(node),
+        invalidateListing: (node) => notify.invalidateListing(node),
         invalidateEntry: (parent, name) => notify.invalidateEntry(parent, name),
         invalidateAllEntries: () => notify.invalidateAllEntries(),
       },

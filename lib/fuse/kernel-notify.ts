@@ -35,11 +35,11 @@ function message(code: number, bodyBytes: number): { bytes: Buffer; view: DataVi
   return { bytes, view };
 }
 
-/** `struct fuse_notify_inval_inode_out`; a negative offset means attributes alone, without the pages. */
-export function encodeInvalidateAttributes(node: NodeId): Uint8Array {
+/** `struct fuse_notify_inval_inode_out`: attributes, and pages from `offset` to the end, or none if it is negative. */
+export function encodeInvalidateNode(node: NodeId, offset: -1n | 0n): Uint8Array {
   const { bytes, view } = message(Notification.INVAL_INODE, 24);
   view.setBigUint64(OUT_HEADER_BYTES, node, true);
-  view.setBigInt64(OUT_HEADER_BYTES + 8, -1n, true);
+  view.setBigInt64(OUT_HEADER_BYTES + 8, offset, true);
   return bytes;
 }
 
@@ -67,7 +67,12 @@ export class KernelNotify {
 
   /** Written at once by the calling thread. False: the kernel refused. */
   invalidateAttributes(node: NodeId): boolean {
-    return this.#write(encodeInvalidateAttributes(node));
+    return this.#write(encodeInvalidateNode(node, -1n));
+  }
+
+  /** As `invalidateAttributes`; the pages of a directory are locked only while a reply is copied. */
+  invalidateListing(node: NodeId): boolean {
+    return this.#write(encodeInvalidateNode(node, 0n));
   }
 
   /** @throws FuseError `notification` */

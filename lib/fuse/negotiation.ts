@@ -24,6 +24,11 @@ export const InitFlag = {
   ASYNC_READ: 1n << 0n,
   /** Writes larger than a page; always on in kernels that we accept, asked for in the protocol's own interest. */
   BIG_WRITES: 1n << 5n,
+  /**
+   * A listing that the kernel keeps is used only while the attributes of its directory are valid; every kernel that we
+   * accept has it. Before a read(2) from the page cache it asks for attributes too, if those it has are not valid.
+   */
+  AUTO_INVAL_DATA: 1n << 12n,
   /** List and look up in one request. Fallback: a lookup for each name. */
   DO_READDIRPLUS: 1n << 13n,
   /** O_TRUNC comes with the open, so that an open and its truncation are one. Fallback: a SETATTR after the open. */
@@ -56,7 +61,6 @@ export const InitFlag = {
 /*
  * Left off on purpose:
  * - ASYNC_DIO: a program that waits in such a read can be neither interrupted nor killed until we answer
- * - AUTO_INVAL_DATA: asks for attributes at every read(2); a node is one version, so its pages never go stale
  * - CACHE_SYMLINKS: the kernel keeps targets without any timeout, beyond every lease
  * - WRITEBACK_CACHE: cannot be combined with passthrough
  * - NO_OPEN_SUPPORT: a handle pins its version, so every open must be seen
@@ -75,6 +79,7 @@ const WANTED =
   InitFlag.READDIRPLUS_AUTO |
   InitFlag.PARALLEL_DIROPS |
   InitFlag.ABORT_ERROR |
+  InitFlag.AUTO_INVAL_DATA |
   InitFlag.MAX_PAGES |
   InitFlag.ATOMIC_O_TRUNC |
   InitFlag.HANDLE_KILLPRIV_V2 |

@@ -152,6 +152,8 @@ export interface DriverConnection {
   };
   /** The kernel asks again before it uses a node's attributes. At once, takes no lock. False: refused. */
   invalidateAttributes(node: NodeId): boolean;
+  /** The same for what the kernel keeps of a directory's listing. Of other nodes it would drop the pages. */
+  invalidateListing(node: NodeId): boolean;
   /**
    * The kernel asks again before it uses an entry. Waits for the lock of the directory, which an operation that is
    * being answered may hold.

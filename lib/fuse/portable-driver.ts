@@ -79,6 +79,7 @@ class PortableDriver implements Driver {
         notifications: 'none',
       },
       invalidateAttributes: () => false,
+      invalidateListing: () => false,
       invalidateEntry: () => Promise.resolve(),
       // Nothing is cached, so nothing is left of it.
       invalidateAllEntries: () => false,

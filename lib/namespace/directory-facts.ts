@@ -142,9 +142,9 @@ export class DirectoryFacts {
       const fact = this.#facts.get(name);
       if (fact?.state === 'withdrawn') return undefined;
       if (fact?.state !== 'known') continue;
-      if (entries.length === entriesMax) return { entries, next: entries.at(-1)?.name };
+      if (entries.length === entriesMax) return { entries, next: entries.at(-1)?.name, isHeld: true };
       entries.push(fact);
     }
-    return { entries, next: through };
+    return { entries, next: through, isHeld: true };
   }
 }

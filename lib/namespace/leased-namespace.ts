@@ -76,6 +76,10 @@ export class LeasedNamespace implements Namespace {
     this.#wait.wake();
   }
 
+  get isLeased(): boolean {
+    return this.#options.term.session !== undefined && this.#validForMs(false) > 0;
+  }
+
   knownName(parent: InodeNumber, name: string): KnownName | undefined {
     const fact = this.#cache.name(parent, name);
     if (fact === undefined) return undefined;
@@ -138,10 +142,15 @@ export class LeasedNamespace implements Namespace {
       return known;
     }
     const { after = '', entriesMax } = page;
-    return this.#wait.run(
-      async () => (await this.#askPage(directory, { after, entriesMax }, signal)).page,
-      signal,
-    );
+    return this.#wait.run(async () => {
+      const { page: answer, isKept } = await this.#askPage(directory, { after, entriesMax }, signal);
+      const { entries, next, withdrawn } = answer;
+      return { entries, next, isHeld: isKept && withdrawn.length === 0 };
+    }, signal);
+  }
+
+  isListingHeld(directory: InodeNumber): boolean {
+    return this.#cache.isComplete(directory) && this.#validForMs(this.#cache.isImmutableBelow(directory)) > 0;
   }
 
   leaseText(directory: InodeNumber): string {

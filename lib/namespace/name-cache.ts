@@ -232,7 +232,7 @@ export class NameCache {
       const known = own?.sequence ?? facts.absence(name)?.lowest;
       if (known === undefined || sequence <= known) continue;
       this.#set(facts, name, { state: 'withdrawn', sequence });
-      if (own !== undefined && own.state !== 'withdrawn') names.push(droppedName(of, own));
+      if (own?.state !== 'withdrawn') names.push(droppedName(of, own));
     }
     return { names, everything, released: [...released] };
   }
@@ -253,7 +253,7 @@ export class NameCache {
       if (inode === undefined) this.#lack(facts, name, sequence);
       else this.#know(facts, { name, attributes: inode, sequence });
       // A change of this satellite's own is not withdrawn before.
-      if (own !== undefined && own.state !== 'withdrawn') dropped.push(droppedName(of, own));
+      if (own?.state !== 'withdrawn') dropped.push(droppedName(of, own));
     }
     return { names: dropped, everything: false };
   }
@@ -460,6 +460,8 @@ export class NameCache {
   }
 }
 
-function droppedName(name: LeasedName, was: KnownFact | AbsentFact): DroppedName {
-  return { ...name, inode: was.state === 'known' ? was.attributes.inode : undefined };
+/** @param was undefined: it lay in a listing, which showed that it is absent */
+function droppedName(name: LeasedName, was: KnownFact | AbsentFact | undefined): DroppedName {
+  const inode = was?.state === 'known' ? was.attributes.inode : undefined;
+  return { ...name, inode, wasAsked: was !== undefined };
 }

@@ -69,6 +69,8 @@ export interface ListPage {
   readonly entries: readonly DirectoryEntry[];
   /** Pass as `after` for the next page; undefined on the last one. */
   readonly next: string | undefined;
+  /** All of it is held: it stays right until a name of the directory is dropped. */
+  readonly isHeld: boolean;
 }
 
 export interface ExportUsage {
@@ -88,6 +90,8 @@ export interface DroppedName {
   readonly inode: InodeNumber | undefined;
   /** It stands for the same inode; only the attributes are old. */
   readonly attributesOnly: boolean;
+  /** False: nobody asked for it, so that only a listing can have shown that it is absent. */
+  readonly wasAsked: boolean;
 }
 
 /** Whoever keeps answers beyond the turn in which they were given: the kernel, in the end. */
@@ -101,9 +105,13 @@ export interface NamesListener {
 }
 
 export interface Namespace {
+  /** Whether answers are being kept. */
+  readonly isLeased: boolean;
   /** Undefined: the origin must be asked. */
   knownName(parent: InodeNumber, name: string): KnownName | undefined;
   knownAttributes(inode: InodeNumber): KnownAttributes | undefined;
+  /** Whether every name of a directory is held. */
+  isListingHeld(directory: InodeNumber): boolean;
   /** Undefined: there is no such name. */
   lookup(parent: InodeNumber, name: string, options?: NamespaceOptions): Promise<InodeAttributes | undefined>;
   attributes(inode: InodeNumber, options?: NamespaceOptions): Promise<InodeAttributes>;

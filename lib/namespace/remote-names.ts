@@ -25,7 +25,7 @@ export interface RemoteAttributes {
   readonly grant: Grant | undefined;
 }
 
-export interface RemotePage extends ListPage {
+export interface RemotePage extends Omit<ListPage, 'isHeld'> {
   /** Names of the page's span that are under change: not covered by the grant. */
   readonly withdrawn: readonly string[];
   readonly grant: Grant | undefined;

@@ -110,7 +110,7 @@ export function createMetrics() {
     }),
     kernelNotifications: new Counter({
       name: 'perigee_kernel_notifications_total',
-      help: 'Notifications to the kernel by kind (entry, attributes, epoch) and result (ok, late, failed)',
+      help: 'Notifications to the kernel by kind (entry, attributes, listing, epoch) and result (ok, late, failed)',
       labelNames: ['kind', 'result'] as const,
       registers,
     }),

@@ -31,6 +31,10 @@ export interface DirectoryStreamOptions {
   readonly clock: Clock;
   /** Of one page. */
   readonly deadlineMs: number;
+  /** How often a name of the directory was dropped. */
+  readonly drops: () => number;
+  /** A pass ends of which not all was held, or is no more: the end is told after this returns. */
+  readonly onLooseEnd: () => void;
   /** A listed name that cannot be shown. */
   readonly onBadName: (name: string) => void;
 }
@@ -40,12 +44,24 @@ export class DirectoryStream {
   readonly #options: DirectoryStreamOptions;
   readonly #closed = new AbortController();
   #pages: DirectoryPages;
-  #started = false;
+  /** The first page was loaded, and nothing was read of this pass. */
+  #isFresh = false;
+  /** Of this pass: all its pages were held. */
+  #isHeld = true;
+  #dropsBefore = 0;
 
   constructor(directory: Node, options: DirectoryStreamOptions) {
     this.#directory = directory;
     this.#options = options;
     this.#pages = this.#newPages();
+  }
+
+  /** Loads the first page; after that it may be known whether the directory is held whole. */
+  async load(options: { readonly signal: AbortSignal }): Promise<void> {
+    this.#begin();
+    this.#isFresh = true;
+    const { clock, deadlineMs } = this.#options;
+    await bounded(clock, { signal: options.signal, deadlineMs }, () => this.#pages.at(0));
   }
 
   /** Gives records from `offset` on until `take` answers false or the end is reached. */
@@ -54,8 +70,8 @@ export class DirectoryStream {
     take: (record: StreamRecord) => boolean,
     options: { readonly signal: AbortSignal },
   ): Promise<void> {
-    if (offset === 0n && this.#started) this.#pages = this.#newPages();
-    this.#started = true;
+    if (offset === 0n && !this.#isFresh) this.#begin();
+    this.#isFresh = false;
     const pages = this.#pages;
     let position = Number(offset);
     for (; position < DOTS; position++) if (!take(this.#dot(position))) return;
@@ -65,7 +81,10 @@ export class DirectoryStream {
         { signal: options.signal, deadlineMs: this.#options.deadlineMs },
         () => pages.at(position - DOTS),
       );
-      if (page === undefined) return;
+      if (page === undefined) {
+        if (!this.#isHeld || this.#dropsBefore !== this.#options.drops()) this.#options.onLooseEnd();
+        return;
+      }
       pages.prefetchAfter(page);
       const first = position - DOTS - page.firstPosition;
       for (const entry of page.entries.slice(first)) {
@@ -82,12 +101,22 @@ export class DirectoryStream {
     this.#closed.abort();
   }
 
+  #begin(): void {
+    this.#pages = this.#newPages();
+    this.#isHeld = true;
+    this.#dropsBefore = this.#options.drops();
+  }
+
   #newPages(): DirectoryPages {
     const { namespace, clock, deadlineMs } = this.#options;
     const bound = { signal: this.#closed.signal, deadlineMs };
-    return new DirectoryPages((page) =>
-      bounded(clock, bound, (signal) => namespace.list(this.#directory.inode, page, { signal })),
-    );
+    return new DirectoryPages(async (page) => {
+      const listed = await bounded(clock, bound, (signal) =>
+        namespace.list(this.#directory.inode, page, { signal }),
+      );
+      this.#isHeld &&= listed.isHeld;
+      return listed;
+    });
   }
 
   #dot(position: number): StreamRecord {

@@ -8,6 +8,9 @@
  *   holds. Nothing waits for it longer than `NOTIFICATION_WAIT_MS`: then all entries of the mount are dropped at once,
  *   which takes no lock, and neither does the dropping of attributes. So no operation of ours can hold up an
  *   acknowledgement for which, at the origin, that operation may be waiting.
+ * - It keeps the listing of a directory that is held whole (`FOPEN_CACHE_DIR`), and uses it while the directory's
+ *   attributes are valid. A drop of any name in the directory drops it; a pass during which that happened, or which was
+ *   not held in all its parts, is dropped before the kernel hears of its end and takes it for whole.
  * - A kernel that cannot drop all entries at once (before 6.16) is told of each; an acknowledgement may then wait until
  *   the kernel's entries have expired with the term. It keeps no absent names, because those are not known by number.
  *
@@ -43,6 +46,8 @@ export class KernelCache implements NamesListener {
   /** Until when something that the kernel was given is valid. */
   #entriesUntilMs = 0;
   #isChecking = false;
+  /** How often everything was dropped. */
+  #dropsOfAll = 0;
 
   constructor(options: KernelCacheOptions) {
     this.#options = options;
@@ -73,20 +78,38 @@ export class KernelCache implements NamesListener {
     return this.#connection?.abilities.notifications === 'all' ? this.entryFor(directory, validForMs) : 0;
   }
 
+  /** Whether the kernel may keep the listing of a directory that is held whole; remembered. */
+  keepListing(directory: Node): boolean {
+    if (this.#keepsNothing) return false;
+    directory.isListingKept = true;
+    return true;
+  }
+
+  /** Grows with each drop that may concern the listing of a directory. */
+  drops(directory: Node): number {
+    return directory.drops + this.#dropsOfAll;
+  }
+
+  dropListing(directory: Node): void {
+    if (!directory.isListingKept || this.#connection === undefined) return;
+    this.#count('listing', this.#connection.invalidateListing(directory.id) ? 'ok' : 'failed');
+  }
+
   async drop(names: readonly DroppedName[]): Promise<void> {
     const connection = this.#connection;
     if (connection === undefined) return;
     const nowMs = this.#options.clock.nowMs();
     const notified: Promise<void>[] = [];
-    for (const { directory, name, inode, attributesOnly } of names) {
+    for (const { directory, name, inode, attributesOnly, wasAsked } of names) {
       const nodes = inode === undefined ? undefined : this.#options.nodes.ofInode(inode);
       for (const node of nodes ?? []) this.#dropAttributes(connection, node, nowMs);
-      // The kernel has no entry of an inode that it does not know, nor an old one where the inode stays.
-      if (attributesOnly || nodes?.length === 0) continue;
-      const bytes = encodeName(name);
-      if (bytes === undefined) continue;
+      if (attributesOnly) continue;
+      // The kernel has no entry of an inode that it does not know.
+      const bytes = wasAsked && nodes?.length !== 0 ? encodeName(name) : undefined;
       for (const parent of this.#options.nodes.ofInode(directory)) {
-        if (parent.entriesUntilMs <= nowMs) continue;
+        parent.drops += 1;
+        this.dropListing(parent);
+        if (bytes === undefined || parent.entriesUntilMs <= nowMs) continue;
         notified.push(connection.invalidateEntry(parent.id, bytes));
       }
     }
@@ -100,7 +123,9 @@ export class KernelCache implements NamesListener {
   async dropDirectories(directories: readonly InodeNumber[]): Promise<void> {
     const nowMs = this.#options.clock.nowMs();
     const isKept = directories.some((directory) =>
-      this.#options.nodes.ofInode(directory).some(({ entriesUntilMs }) => entriesUntilMs > nowMs),
+      this.#options.nodes
+        .ofInode(directory)
+        .some(({ entriesUntilMs, isListingKept }) => isListingKept || entriesUntilMs > nowMs),
     );
     if (isKept) await this.dropAll();
   }
@@ -134,7 +159,9 @@ export class KernelCache implements NamesListener {
   async #dropValidAt(atMs: number): Promise<void> {
     const connection = this.#connection;
     if (connection === undefined) return;
+    this.#dropsOfAll += 1;
     for (const node of this.#options.nodes.all()) {
+      this.dropListing(node);
       // Whoever comes by a path looks the node up again; these can be asked about without a path.
       if (node.kind === 'directory' || node.opens > 0) this.#dropAttributes(connection, node, atMs);
     }
@@ -192,7 +219,7 @@ export class KernelCache implements NamesListener {
     await Promise.allSettled(waiting);
   }
 
-  #count(kind: 'attributes' | 'epoch', result: 'ok' | 'failed'): void {
+  #count(kind: 'attributes' | 'listing' | 'epoch', result: 'ok' | 'failed'): void {
     this.#options.metrics.kernelNotifications.inc({ kind, result });
   }
 }

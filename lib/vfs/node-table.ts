@@ -36,6 +36,9 @@ export interface Node {
   /** Until when the kernel may use its attributes, and the names below it; 0: not at all. */
   attributesUntilMs: number;
   entriesUntilMs: number;
+  /** Of a directory: the kernel may keep its listing; how often a name in it was dropped. */
+  isListingKept: boolean;
+  drops: number;
   /** Where it was last looked up. */
   parent: Node | undefined;
   name: string;
@@ -213,6 +216,8 @@ function newNode(
     isLookedUpEachTime: true,
     attributesUntilMs: 0,
     entriesUntilMs: 0,
+    isListingKept: false,
+    drops: 0,
     parent: undefined,
     name: '',
     lookups: 0,

@@ -179,9 +179,15 @@ class ReadOnlyVfs implements Vfs {
     }
   }
 
-  attributes(id: NodeId, _handle: bigint | undefined, context: RequestContext): Promise<AttributesReply> {
+  attributes(id: NodeId, handle: bigint | undefined, context: RequestContext): Promise<AttributesReply> {
     return this.#operations.run('getattr', async () => {
-      const { attributes, validForMs, gone } = await this.#attributes(this.#node(id), context);
+      const node = this.#node(id);
+      const isHeld = this.#options.namespace.knownAttributes(node.inode) !== undefined;
+      if (handle !== undefined && node.attributes !== undefined && !isHeld) {
+        // Before a read through the handle: the version says it all, and no origin is needed.
+        return { attributes: nodeAttributes(node.attributes), validForMs: 0 };
+      }
+      const { attributes, validForMs, gone } = await this.#attributes(node, context);
       return { attributes: nodeAttributes(attributes, { gone }), validForMs };
     });
   }
@@ -239,7 +245,7 @@ class ReadOnlyVfs implements Vfs {
     this.#close(handle);
   }
 
-  openDirectory(id: NodeId, _context: RequestContext): Promise<OpenReply> {
+  openDirectory(id: NodeId, context: RequestContext): Promise<OpenReply> {
     return this.#operations.run('opendir', async () => {
       const node = this.#directory(id);
       const { namespace, clock, namesDeadlineMs, logger } = this.#options;
@@ -247,10 +253,15 @@ class ReadOnlyVfs implements Vfs {
         namespace,
         clock,
         deadlineMs: namesDeadlineMs,
+        drops: () => this.#kernel.drops(node),
+        onLooseEnd: () => this.#kernel.dropListing(node),
         onBadName: (name) => logger.debug({ directory: String(node.inode), name }, 'a name cannot be shown'),
       });
+      // It will be read in any case, and most directories are held whole with their first page.
+      if (namespace.isLeased) await stream.load(context);
       this.#nodes.hold(node);
-      return { handle: this.#handles.add({ kind: 'directory', node, stream }) };
+      const keepCache = namespace.isListingHeld(node.inode) && this.#kernel.keepListing(node);
+      return { handle: this.#handles.add({ kind: 'directory', node, stream }), keepCache };
     });
   }
 

@@ -154,6 +154,7 @@ export class FakeKernel {
             notifications: 'all',
           },
           invalidateAttributes: () => true,
+          invalidateListing: () => true,
           invalidateEntry: () => Promise.resolve(),
           invalidateAllEntries: () => true,
         },

@@ -97,7 +97,7 @@ t.test('directory', async (t) => {
         name: name(from + i),
         attributes: attributes,
       }));
-      return { entries: page, next: to < entries ? name(to - 1) : undefined, validForMs: 0 };
+      return { entries: page, next: to < entries ? name(to - 1) : undefined, isHeld: false };
     };
     const handle = await openDir(mount);
     let count = 0;
@@ -163,7 +163,7 @@ t.test('directory', async (t) => {
     mount.namespace.list = async () => ({
       entries: names.map((text) => ({ name: text, attributes })),
       next: undefined,
-      validForMs: 0,
+      isHeld: false,
     });
     const { node } = await mount.walk('dir');
     t.same((await mount.list(node)).map(nameOf), ['.', '..', 'ü'.repeat(127), 'good']);

@@ -71,6 +71,10 @@ export class FakeMount {
         this.notified.push(`attributes ${node}`);
         return true;
       },
+      invalidateListing: (node) => {
+        this.notified.push(`listing ${node}`);
+        return true;
+      },
       invalidateEntry: (parent, name) => {
         this.notified.push(`entry ${parent} ${Buffer.from(name).toString()}`);
         return this.lock;

@@ -130,6 +130,14 @@ export class FakeNamespace implements Namespace {
     return this.#inode(inode).attributes;
   }
 
+  get isLeased(): boolean {
+    return this.validForMs > 0;
+  }
+
+  isListingHeld(): boolean {
+    return this.validForMs > 0;
+  }
+
   leaseText(): string {
     return this.validForMs === 0 ? 'none' : 'directory';
   }
@@ -151,7 +159,7 @@ export class FakeNamespace implements Namespace {
       .sort((a, b) => Buffer.compare(a.bytes, b.bytes));
     const entries = sorted.slice(0, page.entriesMax).map(({ name, attributes }) => ({ name, attributes }));
     const next = sorted.length > entries.length ? entries.at(-1)?.name : undefined;
-    return { entries, next };
+    return { entries, next, isHeld: this.validForMs > 0 };
   }
 
   async usage(options?: NamespaceOptions): Promise<ExportUsage> {

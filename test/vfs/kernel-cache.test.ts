@@ -22,7 +22,7 @@ function leasedMount(notifications: 'none' | 'entries' | 'all' = 'all') {
 }
 
 function dropped(name: string, options: Partial<DroppedName> = {}): DroppedName {
-  return { directory: ROOT_INODE, name, inode: undefined, attributesOnly: false, ...options };
+  return { directory: ROOT_INODE, name, inode: undefined, attributesOnly: false, wasAsked: true, ...options };
 }
 
 /** Lets what waits for promises alone go on. */
@@ -209,4 +209,55 @@ t.test('a process that was stopped before its reply was written makes the kernel
   clock.advance(10 * VALID_MS);
   for (const turn of mount.turns.splice(0)) turn();
   t.same(mount.notified, [`attributes ${ROOT_NODE}`, 'all']);
+});
+
+t.test('the kernel may keep the listing of a directory that is held whole', async (t) => {
+  t.test('until a name in it is dropped', async (t) => {
+    const { mount, listener } = leasedMount();
+    mount.namespace.put('a', '1');
+    const { keepCache, handle } = await mount.vfs.openDirectory(ROOT_NODE, mount.context());
+    t.equal(keepCache, true);
+    await mount.readAll(handle, 10);
+    t.same(mount.notified, []);
+    await listener.drop([dropped('new', { wasAsked: false })]);
+    t.same(mount.notified, [`listing ${ROOT_NODE}`], 'a name that nobody asked for has no entry');
+    await listener.drop([dropped('a', { inode: 2n as InodeNumber, attributesOnly: true })]);
+    t.equal(mount.notified.length, 1, 'attributes are not part of a listing');
+    await listener.dropAll();
+    t.ok(mount.notified.slice(1).includes(`listing ${ROOT_NODE}`));
+  });
+
+  t.test('but not what was dropped while it was being read', async (t) => {
+    const { mount, listener } = leasedMount();
+    mount.namespace.put('a', '1');
+    mount.namespace.put('b', '2');
+    const { handle } = await mount.vfs.openDirectory(ROOT_NODE, mount.context());
+    await mount.readSome(handle, 0n, 3);
+    await listener.drop([dropped('c', { wasAsked: false })]);
+    mount.notified.length = 0;
+    const [last] = await mount.readSome(handle, 3n, 3);
+    t.same(mount.notified, [], 'the kernel does not use it before its end');
+    await mount.readSome(handle, last?.nextOffset ?? 0n, 3);
+    t.same(mount.notified, [`listing ${ROOT_NODE}`], 'gone before the end is told');
+    mount.notified.length = 0;
+    await mount.readAll(handle, 10);
+    t.same(mount.notified, [], 'the next pass is whole');
+  });
+
+  t.test('nor what was not held in all its parts', async (t) => {
+    const { mount } = leasedMount();
+    mount.namespace.put('a', '1');
+    const { handle } = await mount.vfs.openDirectory(ROOT_NODE, mount.context());
+    await mount.readAll(handle, 10);
+    mount.namespace.validForMs = 0;
+    await mount.readAll(handle, 10);
+    t.same(mount.notified, [`listing ${ROOT_NODE}`]);
+    const { keepCache } = await mount.vfs.openDirectory(ROOT_NODE, mount.context());
+    t.equal(keepCache, false);
+  });
+
+  t.test('unless it cannot be told to forget', async (t) => {
+    const { mount } = leasedMount('none');
+    t.equal((await mount.vfs.openDirectory(ROOT_NODE, mount.context())).keepCache, false);
+  });
 });
