@@ -106,7 +106,8 @@ export class LeaseBook<Holder extends { readonly holdings: Holdings }> {
     if (subtree) {
       for (const [held, { ancestors }] of leases) {
         const between = ancestors.slice(0, Math.max(0, ancestors.indexOf(directory)));
-        if (ancestors.includes(directory) && !between.some((one) => excluded.has(one))) this.drop(holder, held);
+        if (ancestors.includes(directory) && !between.some((one) => excluded.has(one)))
+          this.drop(holder, held);
       }
     }
     this.drop(holder, directory);

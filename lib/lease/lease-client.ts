@@ -29,7 +29,10 @@ export type LeaseClientEvent<Inode> =
   /** The stream has ended, by whomever, or could not be opened. Once a stream. `jitter` is from 0 to 1. */
   | { readonly kind: 'stream-broken'; readonly jitter: number }
   | { readonly kind: 'message'; readonly message: OriginMessage<Inode> }
-  /** Nothing, the kernel included, serves what this withdraw or recall of this session named. */
+  /**
+   * Nothing, the kernel included, serves what this withdraw or recall of this session named: also not because an earlier
+   * message made it leave the cache and it is still on its way out of the kernel.
+   */
   | {
       readonly kind: 'applied';
       readonly session: SessionId;
