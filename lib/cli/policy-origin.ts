@@ -16,7 +16,7 @@ import {
 import { type CommandContext } from './command.ts';
 import { findMountPath } from './mount-path.ts';
 import { nameText } from './format.ts';
-import { addSettings, type Flags, resolveFlags } from './options.ts';
+import { addConfigOption, addSettings, type Flags, resolveWithClient } from './options.ts';
 import { type PolicyCalls } from './policy-calls.ts';
 
 const originSettings = {
@@ -30,7 +30,7 @@ const originSettings = {
 } satisfies Settings;
 
 export function withOrigin(command: Command): Command {
-  return addSettings(command, originSettings).option('--json', 'print JSON');
+  return addConfigOption(addSettings(command, originSettings)).option('--json', 'print JSON');
 }
 
 /** Connects for the time of `run`. */
@@ -38,7 +38,7 @@ export async function withPolicies<T>(
   { flags, context }: { readonly flags: Flags; readonly context: CommandContext },
   run: (calls: PolicyCalls, origin: string) => Promise<T>,
 ): Promise<T> {
-  const values = resolveFlags(originSettings, flags, context);
+  const values = resolveWithClient(originSettings, flags, context);
   const origin = values.origin === undefined ? await originOfMount(context) : formatEndpoint(values.origin);
   const credentials = clientCredentialFiles(values, context.workingDirectory);
   const calls = await context.runtime.policies({ origin, credentials });

@@ -2,7 +2,7 @@
  * The certificates that an origin's private authority issues, as files: `NAME.pem`, and its key in `NAME-key.pem`.
  *
  * Guarantees: nothing that is there is overwritten unless `replace` says so, and then each file is exchanged at once;
- * keys are readable by their owner alone.
+ * keys are readable by their owner alone, who is that of the directory.
  */
 import fs from 'node:fs';
 import path from 'node:path';
@@ -92,11 +92,19 @@ class CertificateFiles {
     const draft = `${file}.${process.pid}.tmp`;
     try {
       fs.writeFileSync(draft, text, { mode, flag: 'wx' });
+      this.#handOver(draft);
       if (this.#replaces) fs.renameSync(draft, file);
       else fs.linkSync(draft, file);
     } finally {
       fs.rmSync(draft, { force: true });
     }
     this.written.push(file);
+  }
+
+  /** What root makes belongs to the user of the origin, whose directory it is. */
+  #handOver(file: string): void {
+    if (process.getuid?.() !== 0) return;
+    const { uid, gid } = fs.statSync(this.#directory);
+    fs.chownSync(file, uid, gid);
   }
 }

@@ -1,3 +1,4 @@
+import path from 'node:path';
 import t from 'tap';
 import { type Finding } from '../../lib/cli/runtime.ts';
 import { fakeWorld } from './fakes.ts';
@@ -81,4 +82,20 @@ t.test('doctor refuses wrong values', async (t) => {
     t.ok(world.complaint().error?.includes(error), `${world.complaint().error} has ${error}`);
     t.type(world.complaint().hint, 'string');
   }
+});
+
+t.test('doctor finds what it shows the origin where the mounts of the host find it', async (t) => {
+  const directory = t.testdir({
+    f: 'mount:\n  cache: /not-for-doctor\n  tls-cert: /c.pem\n  tls-key: /k.pem\n  tls-ca: /ca.pem\n',
+  });
+  const configFile = path.join(directory, 'f');
+  const world = fakeWorld({ configFile, env: { PERIGEE_TLS_KEY: '/other-key.pem' } });
+  t.equal(await world.run('doctor', '--origin', 'h:1', '--tls-cert', '/flag.pem'), 0);
+  t.match(world.runtime.asked[0]?.[1], {
+    cacheDirectory: undefined,
+    credentials: { tlsCert: '/flag.pem', tlsKey: '/other-key.pem', tlsCa: '/ca.pem' },
+  });
+  const named = fakeWorld();
+  t.equal(await named.run('doctor', '--origin', 'h:1', '--config', configFile), 0);
+  t.match(named.runtime.asked[0]?.[1], { credentials: { tlsCert: '/c.pem' } });
 });

@@ -88,6 +88,20 @@ t.test('nothing is overwritten unless it is asked for', async (t) => {
   t.ok(read(first, 'satellite-gpu-2'));
 });
 
+t.test(
+  'what root makes belongs to the owner of the directory',
+  { skip: process.getuid?.() === 0 ? false : 'runs as root only' },
+  async (t) => {
+    const options = optionsFor(t);
+    await issueCertificates(options);
+    fs.chownSync(options.directory, 12_345, 23_456);
+    await issueCertificates({ ...options, isFirst: false, replace: true });
+    for (const name of ['origin.pem', 'origin-key.pem', 'satellite-gpu-1-key.pem']) {
+      t.match(fs.statSync(path.join(options.directory, name)), { uid: 12_345, gid: 23_456 }, name);
+    }
+  },
+);
+
 t.test('without an authority there is nothing to issue by', async (t) => {
   const options = { ...optionsFor(t), isFirst: false };
   await t.rejects(issueCertificates(options), {
