@@ -59,7 +59,7 @@ export class Relocation {
     }
     const directory = await index.directory({ exportId, directory: row.inode });
     if (directory?.keyPrefix === key) await this.#moveDirectory(row.inode, to, signal);
-    await this.#moveRest(key, to.key, signal);
+    await this.#moveRest({ inode: row.inode, from: key, to: to.key }, signal);
   }
 
   /** Where the name says it lies; somewhere aside if others wait for us while we wait for them. */
@@ -158,7 +158,7 @@ export class Relocation {
       const from = (await index.directory(key))?.keyPrefix;
       if (from === undefined || from === to.key) return;
       await this.#moveChildren(directory, to.key, signal);
-      await this.#copyOver(from, to.key);
+      await this.#copyOver({ inode: directory, from, to: to.key });
       const aside = { key: to.key, entityTag: undefined, inode: directory };
       const isSwitched = index.changes.durably((rows) => {
         if (rows.hasChildElsewhere(key, to.key)) return false;
@@ -197,7 +197,7 @@ export class Relocation {
   }
 
   /** What has no row: markers, keys that cannot be names, objects that others put there meanwhile. @throws Later */
-  async #moveRest(from: string, to: string, signal: AbortSignal): Promise<void> {
+  async #moveRest({ inode, from, to }: CopyOver, signal: AbortSignal): Promise<void> {
     const { store, leftovers, isCommitting } = this.#options;
     const copies = new PQueue({ concurrency: COPIES_AT_ONCE });
     let startAfter = from;
@@ -207,7 +207,7 @@ export class Relocation {
       const rest = page.objects.filter(({ key }) => !leftovers.has(key) && !isCommitting(key));
       await copies.addAll(
         rest.map(({ key, entityTag }) => async () => {
-          await this.#copyOver(key, to + key.slice(from.length));
+          await this.#copyOver({ inode, from: key, to: to + key.slice(from.length) });
           await store.delete(key, entityTag);
         }),
       );
@@ -218,17 +218,37 @@ export class Relocation {
     if (left.objects.length > 0) throw new Later(from);
   }
 
-  /** Copies an object that no row knows, unless there is one already. @throws Later */
-  async #copyOver(from: string, to: string): Promise<void> {
+  /**
+   * Copies an object that no row knows, unless there is one already. If the directory is removed meanwhile, nothing of
+   * it must come back with another of its name. @throws Later
+   */
+  async #copyOver({ inode, from, to }: CopyOver): Promise<void> {
     const { store } = this.#options;
     const release = this.#hold(to);
     try {
       const [head, there] = await Promise.all([store.head(from), store.head(to)]);
-      if (head !== undefined && there === undefined) await store.copy({ from, to, ifMatch: head.entityTag });
+      if (!(await this.#isThere(inode))) throw new Later(from);
+      if (head === undefined || there !== undefined) return;
+      await store.copy({ from, to, ifMatch: head.entityTag });
+      if (await this.#isThere(inode)) return;
+      await store.delete(to, (await store.head(to))?.entityTag);
+      throw new Later(from);
     } finally {
       release();
     }
   }
+
+  async #isThere(inode: number): Promise<boolean> {
+    const row = await this.#options.index.inode(this.#options.exportId, inode);
+    return row !== undefined && this.#isAttached(row);
+  }
+}
+
+/** From one key to another, or all below a prefix to another, as long as the directory is there. */
+interface CopyOver {
+  readonly inode: number;
+  readonly from: string;
+  readonly to: string;
 }
 
 interface Destination {
