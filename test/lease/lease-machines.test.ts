@@ -1,7 +1,8 @@
 /** Both machines together: whatever the network and the clocks do, nobody serves what is no longer so, and all waits end. */
 import fc from 'fast-check';
 import t from 'tap';
-import { TIMING, World } from './lease-world.ts';
+import { World } from './lease-world.ts';
+import { TIMING } from './world-parts.ts';
 
 const RUNS = Number(process.env.PERIGEE_LEASE_RUNS ?? 300);
 
