@@ -7,7 +7,9 @@
  * and sorted by `diskFault`.
  */
 import * as fs from 'node:fs';
+import { release } from 'node:os';
 import { dirname, join } from 'node:path';
+import { getSystemErrorName } from 'node:util';
 import koffi from 'koffi';
 
 /**
@@ -59,6 +61,13 @@ export interface DiskSpace {
   readonly availableBytes: number;
 }
 
+/** A file system as a whole. Failures to write to it are seen from the moment that this was made. */
+export interface WholeSync {
+  /** Resolves when whatever was written to any file before the call is on the device. */
+  sync(): Promise<void>;
+  close(): void;
+}
+
 export interface Disk {
   /** Opens for reading and positional writes; `create` makes a new file, in place of one of that name. */
   open(path: string, options: { readonly create: boolean }): number;
@@ -69,6 +78,8 @@ export interface Disk {
   readNow(fd: number, buffer: Uint8Array, position: number): boolean;
   /** Resolves when the file's data is on the device. */
   datasync(path: string): Promise<void>;
+  /** Of the file system of a directory; undefined where the system cannot sync one and tell whether that worked. */
+  whole(directory: string): WholeSync | undefined;
   /** Bytes of the device that a file takes now. */
   allocatedBytes(file: number | string): number;
   sizeBytes(fd: number): number;
@@ -110,6 +121,33 @@ function systemReadNow(): ReadNow | undefined {
 }
 
 const readNow = systemReadNow();
+
+interface Syncfs {
+  async(fd: number, done: (error: Error | null, result: number) => void): void;
+}
+
+/** Undefined where the system has no such call, or, before Linux 5.8, none that tells of failures. */
+function systemSyncfs(): Syncfs | undefined {
+  const [major = 0, minor = 0] = release().split('.').map(Number);
+  if (process.platform !== 'linux' || major < 5 || (major === 5 && minor < 8)) return undefined;
+  try {
+    return koffi.load(null).func('syncfs', 'int', ['int']);
+  } catch {
+    return undefined;
+  }
+}
+
+const syncfs = systemSyncfs();
+
+function syncWhole(call: Syncfs, fd: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    call.async(fd, (error, result) => {
+      if (error === null && result === 0) return resolve();
+      const code = error === null ? getSystemErrorName(-koffi.errno()) : undefined;
+      reject(Object.assign(new Error(`syncfs: ${code}`, { cause: error }), { code }));
+    });
+  });
+}
 
 /**
  * With its parents. Not by `recursive`: that never returns where the parent exists and yet answers ENOENT, as
@@ -163,6 +201,12 @@ export const systemDisk: Disk = {
     } finally {
       await file.close();
     }
+  },
+  whole(directory) {
+    const call = syncfs;
+    if (call === undefined) return undefined;
+    const fd = fs.openSync(directory, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+    return { sync: () => syncWhole(call, fd), close: () => fs.closeSync(fd) };
   },
   allocatedBytes: (file) => (typeof file === 'number' ? fs.fstatSync(file) : fs.statSync(file)).blocks * 512,
   sizeBytes: (fd) => fs.fstatSync(fd).size,

@@ -8,10 +8,10 @@
 import type { Clock } from '../lib/base/clock.ts';
 import { describeError } from '../lib/base/errors.ts';
 import type { Logger } from '../lib/telemetry/log.ts';
-import { type Blob, nextBlobState } from './blob.ts';
+import { type Blob, type BlobState, nextBlobState } from './blob.ts';
 import { rowOf, usageRow } from './blob-row.ts';
 import type { Catalog } from './catalog.ts';
-import type { Disk } from './disk.ts';
+import type { Disk, WholeSync } from './disk.ts';
 import type { EvictionPolicy } from './eviction-policy.ts';
 import { blobPath, type CachePaths } from './format.ts';
 import {
@@ -20,6 +20,7 @@ import {
   COMMIT_BLOBS_MAX,
   COMMIT_INTERVAL_MS,
   SYNC_DELAY_MS,
+  SYNC_WHOLE_BLOBS_MIN,
   SYNCS_MAX,
   USAGE_COMMIT_INTERVAL_MS,
 } from './limits.ts';
@@ -49,12 +50,15 @@ export class Recorder {
   readonly #unsynced = new Map<Blob, { readonly sinceMs: number }>();
   readonly #stop: () => void;
   readonly #syncs = new Set<Promise<void>>();
+  readonly #whole: WholeSync | undefined;
+  #syncingWhole = false;
   #usageAtMs: number;
   #closing = false;
 
   constructor(options: RecorderOptions) {
     this.#options = options;
     this.#usageAtMs = options.clock.nowMs();
+    this.#whole = options.disk.whole(options.paths.blobs);
     this.#stop = options.clock.every(COMMIT_INTERVAL_MS, () => this.#tick());
   }
 
@@ -113,6 +117,7 @@ export class Recorder {
     }
     this.flush();
     this.#commit(true);
+    if (this.#syncs.size === 0) this.#whole?.close();
   }
 
   #tick(): void {
@@ -159,12 +164,41 @@ export class Recorder {
 
   #startSyncs(limit: number): void {
     const nowMs = this.#options.clock.nowMs();
+    const isDue = (sinceMs: number): boolean => this.#closing || nowMs - sinceMs >= SYNC_DELAY_MS;
+    const oldest = first(this.#unsynced.values(), 1)[0];
+    if (oldest === undefined || !isDue(oldest.sinceMs)) return;
+    if (this.#whole !== undefined && this.#unsynced.size >= SYNC_WHOLE_BLOBS_MIN) {
+      if (!this.#syncingWhole) this.#start(this.#syncWhole(this.#whole));
+      return;
+    }
     for (const [blob, { sinceMs }] of this.#unsynced) {
-      if (this.#syncs.size >= limit) return;
-      if (!this.#closing && nowMs - sinceMs < SYNC_DELAY_MS) return;
+      if (this.#syncs.size >= limit || !isDue(sinceMs)) return;
       this.#unsynced.delete(blob);
-      const sync = this.#sync(blob).finally(() => this.#syncs.delete(sync));
-      this.#syncs.add(sync);
+      this.#start(this.#sync(blob));
+    }
+  }
+
+  #start(run: Promise<void>): void {
+    const sync = run.finally(() => this.#syncs.delete(sync));
+    this.#syncs.add(sync);
+  }
+
+  /** All that are complete by now at once. If that fails, each by itself, to learn which of them it is. */
+  async #syncWhole(whole: WholeSync): Promise<void> {
+    const before = [...this.#unsynced.keys()].map((blob) => ({ blob, was: blob.state }));
+    this.#unsynced.clear();
+    this.#syncingWhole = true;
+    try {
+      await whole.sync();
+      for (const { blob, was } of before) this.#synced(blob, was);
+    } catch (error) {
+      this.#options.logger.warn(
+        { reason: describeError(error) },
+        'the file system of the cache failed to sync',
+      );
+      for (const { blob } of before) await this.#sync(blob);
+    } finally {
+      this.#syncingWhole = false;
     }
   }
 
@@ -178,11 +212,15 @@ export class Recorder {
       if (blob.state.kind !== 'evicting') this.#options.onUnsynced(blob, error);
       return;
     }
+    this.#synced(blob, before);
+    if (!this.#closing && this.#syncs.size <= SYNCS_MAX) this.#startSoon();
+  }
+
+  #synced(blob: Blob, before: BlobState): void {
     // A block that was lost and filled again meanwhile has been queued anew.
     if (blob.state.kind !== 'complete' || before.kind !== 'complete' || this.#unsynced.has(blob)) return;
     blob.state = nextBlobState(blob.state, 'durable');
     this.#durable.add(blob);
-    if (!this.#closing && this.#syncs.size <= SYNCS_MAX) this.#startSoon();
   }
 
   #startSoon(): void {

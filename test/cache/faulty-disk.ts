@@ -22,6 +22,8 @@ export function faultyDisk(overrides: Partial<Disk> = {}): FaultyDisk {
       const wrapped = (...args: unknown[]): unknown => {
         // What is wrong with reads is to be seen by each of them.
         if (name === 'readNow' && (faults.read ?? overrides.read) !== undefined) return false;
+        // Nor does a sync of everything hide what is wrong with that of a file.
+        if (name === 'whole' && overrides.whole === undefined) return undefined;
         if (!asynchronous) {
           check(operation);
           return (run as (...args: unknown[]) => unknown)(...args);
