@@ -6,6 +6,7 @@ import { type Blob, type BlobBody, initialBlobState } from './blob.ts';
 import { BlockGeometry, BlockSet } from './block-map.ts';
 import type { BlobRow, UsageRow } from './catalog.ts';
 import type { Usage } from './eviction-policy.ts';
+import { KEEP_AS_USUAL } from './keepings.ts';
 
 /** Why a blob was let in; the only reason until policies give others. */
 const ADMISSION_FIRST_MISS = 'first-miss';
@@ -28,6 +29,8 @@ export function newBlob(options: {
     passthroughs: 0,
     holds: 0,
     pinned: false,
+    keeping: KEEP_AS_USUAL,
+    pinnedByPolicy: false,
     unrecorded: false,
     recorded: false,
   };

@@ -32,6 +32,8 @@ export interface BlobTableOptions {
   readonly shards: Shards;
   readonly logger: Logger;
   readonly onFailure: (error: unknown) => void;
+  /** The blob takes no room any more, or soon. */
+  readonly onRemoved: (blob: Blob) => void;
 }
 
 export class BlobTable {
@@ -225,6 +227,7 @@ export class BlobTable {
     this.#apply(blob, 'evict');
     this.#blobs.delete(blob.version);
     policy.remove(blob.version);
+    this.#options.onRemoved(blob);
     recorder.removed(blob);
     if (blob.pinned) this.#pinnedBytes -= blob.sizeBytes;
     const path = blobPath(paths, blob);

@@ -18,6 +18,7 @@ import { InvariantError } from '../lib/base/errors.ts';
 import type { VersionSource } from '../lib/tiers/tier.ts';
 import type { BlockGeometry, BlockSet } from './block-map.ts';
 import type { Fill } from './fill.ts';
+import type { Keeping } from './keepings.ts';
 
 export type BlobState =
   | { readonly kind: 'filling' }
@@ -112,6 +113,9 @@ export interface Blob {
   /** Verifications and other work in progress that must not lose the file. */
   holds: number;
   pinned: boolean;
+  /** By policy; see keepings.ts. */
+  keeping: Keeping;
+  pinnedByPolicy: boolean;
   /** The catalog does not have its latest state yet. */
   unrecorded: boolean;
   /** Does any record of it exist in the catalog? */

@@ -19,6 +19,7 @@ import { type Disk, diskFault } from './disk.ts';
 import type { Fill } from './fill.ts';
 import { type FillTable, isSinkFailure } from './fill-table.ts';
 import type { Filler } from './filler.ts';
+import type { Keepings } from './keepings.ts';
 import { TOUCHED_BLOCKS_MAX } from './limits.ts';
 import { RecentEnds } from './recent-ends.ts';
 import type { Space } from './space.ts';
@@ -31,6 +32,7 @@ export interface CacheParts {
   readonly filler: Filler;
   readonly space: Space;
   readonly health: DeviceHealth;
+  readonly keepings: Keepings;
   readonly verifier: Verifier;
   readonly bypass: Bypass;
   readonly counters: Counters;
@@ -97,6 +99,7 @@ export class BlobHandle implements CacheHandle {
     options: { readonly priority: FetchPriority; readonly signal?: AbortSignal },
   ): Promise<void> {
     this.#refuseClosed();
+    if (!this.#parts.keepings.admits(this.#blob)) return;
     await this.#parts.filler.fill(this.#blob, {
       span: this.#body.geometry.span(offset, length),
       priority: options.priority,
@@ -129,6 +132,7 @@ export class BlobHandle implements CacheHandle {
     this.#closed = true;
     this.#blob.handles--;
     if (this.#passthrough) this.#blob.passthroughs--;
+    this.#parts.keepings.used(this.#blob);
     this.#parts.table.release(this.#blob);
   }
 
@@ -161,7 +165,7 @@ export class BlobHandle implements CacheHandle {
 
   /** Has every block of the range verified or on its way; undefined if the range is to be read around NVMe. */
   async #bring(range: Range): Promise<{ fill: Fill; upTo: number; own: boolean }[] | undefined> {
-    const { verifier, fills, space, health } = this.#parts;
+    const { verifier, fills, space, health, keepings } = this.#parts;
     const { present, verified, geometry } = this.#body;
     const { first, end } = geometry.span(range.offset, range.end - range.offset);
     const waits: { fill: Fill; upTo: number; own: boolean }[] = [];
@@ -191,7 +195,7 @@ export class BlobHandle implements CacheHandle {
         block++;
         continue;
       }
-      if (!health.mayFill || this.#isSmall(range, block)) return undefined;
+      if (!health.mayFill || !keepings.admits(this.#blob) || this.#isSmall(range, block)) return undefined;
       const run = fills.missingRun(this.#blob, block, end);
       const reserved = space.reserve(this.#blob, fills.chargeOf(this.#blob, run));
       const reservation = reserved instanceof Promise ? await reserved : reserved;

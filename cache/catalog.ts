@@ -70,6 +70,8 @@ export type LeanRow = UsageRow &
   Pick<BlobRow, 'version' | 'size_bytes' | 'block_bytes' | 'shard' | 'state' | 'pinned'>;
 export type ListRow = LeanRow & Pick<BlobRow, 'export_name' | 'path' | 'present'>;
 
+export type PlaceRow = Pick<BlobRow, 'version' | 'export_name' | 'path' | 'size_bytes'>;
+
 export interface CatalogChanges {
   readonly upserts: readonly BlobRow[];
   /** Versions whose bytes are on the device now. */
@@ -96,6 +98,7 @@ export class Catalog {
   readonly #durable: Database.Statement<[string]>;
   readonly #remove: Database.Statement<[string]>;
   readonly #set: Database.Statement<[string, number]>;
+  readonly #places: Database.Statement<[string, number], PlaceRow>;
   readonly #listAll: Database.Statement<[], ListRow>;
   readonly #listBelow: Database.Statement<[{ readonly path: string }], ListRow>;
 
@@ -117,6 +120,9 @@ export class Catalog {
     this.#remove = db.prepare('DELETE FROM blob WHERE version = ?');
     this.#set = db.prepare(
       'INSERT INTO setting (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value',
+    );
+    this.#places = db.prepare(
+      'SELECT version, export_name, path, size_bytes FROM blob WHERE version > ? ORDER BY version LIMIT ?',
     );
     this.#listAll = db.prepare(`SELECT ${LIST_COLUMNS} FROM blob ORDER BY path, version`);
     // Below `a` lies what begins with `a/`; '0' is the character behind '/'.
@@ -142,6 +148,11 @@ export class Catalog {
   /** Blobs of the file of that path, or of every file below it; all without a path. */
   list(path: string | undefined): ListRow[] {
     return path === undefined || path === '' ? this.#listAll.all() : this.#listBelow.all({ path });
+  }
+
+  /** What each blob is of, behind a version in their order. */
+  places(after: string, rowsMax: number): PlaceRow[] {
+    return this.#places.all(after, rowsMax);
   }
 
   settings(): Record<string, number> {

@@ -33,11 +33,6 @@ export const COMMIT_BLOBS_MAX = 500;
 /** A complete blob is synced so long after it was filled: by then the kernel has mostly written it by itself. */
 export const SYNC_DELAY_MS = 2_000;
 export const SYNCS_MAX = 2;
-/**
- * From so many blobs on the whole file system is synced instead of each file: each file would be a commit of the file
- * system's journal (0.4 ms of CPU).
- */
-export const SYNC_WHOLE_BLOBS_MIN = 16;
 /** When the cache closes: in parallel, and for so long; what is not durable by then is checked block by block later. */
 export const CLOSE_SYNCS_MAX = 16;
 export const CLOSE_SYNC_MS = 30_000;
@@ -55,6 +50,9 @@ export const FREE_SPACE_RELIEF_FACTOR = 1.25;
 export const PINNED_FRACTION_MAX = 0.9;
 /** A file up to this size is unlinked on the spot (tens of microseconds). */
 export const UNLINK_NOW_BYTES_MAX = 8 * MIB;
+
+/** After a change of policies blobs are asked about in groups of this size, a turn of the event loop each (about 2 us a blob). */
+export const RECONSIDERED_AT_ONCE = 500;
 
 /** The gauges of the metrics are set this often. */
 export const PUBLISH_INTERVAL_MS = 5_000;

@@ -4,7 +4,7 @@
  * `openNvmeCache` takes a directory for itself, recovers what an earlier run left there, and serves until
  * `close`, which makes everything durable and lets the directory go.
  */
-import type { Clock } from '../lib/base/clock.ts';
+import { type Clock, nextTurn } from '../lib/base/clock.ts';
 import { WHOLE_ON_OPEN_BYTES_DEFAULT } from '../lib/base/limits.ts';
 import { seededPrng } from '../lib/base/prng.ts';
 import type { Logger } from '../lib/telemetry/log.ts';
@@ -25,7 +25,7 @@ import { BlobTable } from './blob-table.ts';
 import { BlockGeometry, BlockSet, bytesOf } from './block-map.ts';
 import { Bypass } from './bypass.ts';
 import { BlobHandle, type CacheParts } from './cache-handle.ts';
-import { Catalog } from './catalog.ts';
+import { Catalog, type PlaceRow } from './catalog.ts';
 import { Counters } from './counters.ts';
 import { DeviceHealth } from './device-health.ts';
 import { type Disk, diskFault, systemDisk } from './disk.ts';
@@ -33,7 +33,8 @@ import { type EvictionPolicy, reusePolicy } from './eviction-policy.ts';
 import { FillTable } from './fill-table.ts';
 import { Filler } from './filler.ts';
 import { cachePaths, prepareDirectory } from './format.ts';
-import { CLOSE_FILLS_MS, PINNED_FRACTION_MAX, PUBLISH_INTERVAL_MS } from './limits.ts';
+import { type KeepingOf, Keepings } from './keepings.ts';
+import { CLOSE_FILLS_MS, PINNED_FRACTION_MAX, PUBLISH_INTERVAL_MS, RECONSIDERED_AT_ONCE } from './limits.ts';
 import { type DirectoryLock, lockDirectory } from './lock.ts';
 import { Recorder } from './recorder.ts';
 import { recover } from './recovery.ts';
@@ -54,6 +55,8 @@ export interface NvmeCacheOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  /** How the file of a path is kept by policy; none: as usual. */
+  readonly keepingOf?: KeepingOf;
   /** The disk to use; for tests that inject faults. */
   readonly disk?: Disk;
 }
@@ -61,8 +64,13 @@ export interface NvmeCacheOptions {
 /** Seeds the choice of samples in evictions; any number does. */
 const POLICY_SEED = 1;
 
+export interface NvmeBlockCache extends BlockCache {
+  /** `keepingOf` may answer otherwise from now on: asks it about all blobs, some in each turn of the event loop. */
+  reconsider(): void;
+}
+
 /** @throws CacheError locked, format, foreign, too-small, disk */
-export async function openNvmeCache(options: NvmeCacheOptions): Promise<BlockCache> {
+export async function openNvmeCache(options: NvmeCacheOptions): Promise<NvmeBlockCache> {
   if (options.capacityBytes < options.blockBytes) {
     throw new CacheError(
       'too-small',
@@ -91,7 +99,7 @@ export async function openNvmeCache(options: NvmeCacheOptions): Promise<BlockCac
   }
 }
 
-class NvmeCache implements BlockCache {
+class NvmeCache implements NvmeBlockCache {
   readonly #options: NvmeCacheOptions & { readonly disk: Disk };
   readonly #lock: DirectoryLock;
   readonly #catalog: Catalog;
@@ -103,6 +111,8 @@ class NvmeCache implements BlockCache {
   readonly #shards: Shards;
   readonly #stopPublishing: () => void;
   #closed: Promise<void> | undefined;
+  /** Which round of asking how blobs are kept is under way. */
+  #reconsidering = 0;
 
   constructor(
     options: NvmeCacheOptions & { readonly disk: Disk },
@@ -144,9 +154,15 @@ class NvmeCache implements BlockCache {
       shards,
       logger,
       onFailure,
+      onRemoved: (blob) => keepings.forget(blob),
+    });
+    const keepings = new Keepings({
+      ...{ policy, capacityBytes, clock },
+      keepingOf: options.keepingOf,
+      blobOf: (version) => table.get(version),
     });
     const space = new Space({
-      ...{ disk, ledger, policy, table, counters, clock, onFailure },
+      ...{ disk, ledger, policy, keepings, table, counters, clock, onFailure },
       directory: options.directory,
     });
     const fills = new FillTable({ tier, table, disk, health, counters });
@@ -154,7 +170,7 @@ class NvmeCache implements BlockCache {
     const wholeOnOpenBytes = options.wholeOnOpenBytes ?? WHOLE_ON_OPEN_BYTES_DEFAULT;
     const filler = new Filler({ table, fills, space, health, verifier, clock, metrics, wholeOnOpenBytes });
     const bypass = new Bypass({ tier, counters, metrics });
-    this.#parts = { disk, table, fills, filler, space, health, verifier, bypass, counters, clock };
+    this.#parts = { disk, table, fills, filler, space, health, keepings, verifier, bypass, counters, clock };
     this.#stopPublishing = clock.every(PUBLISH_INTERVAL_MS, () => this.#publish());
     this.#scrub = new Scrub({ table, verifier, health, clock, logger });
   }
@@ -178,10 +194,12 @@ class NvmeCache implements BlockCache {
 
   open(version: OpenVersion): CacheHandle {
     this.#refuseClosed();
-    const { table, verifier } = this.#parts;
+    const { table, verifier, keepings } = this.#parts;
     const blob = table.obtain(version);
     const handle = new BlobHandle(blob, this.#parts);
     this.#policy.touch(blob.version, blob.sizeBytes);
+    this.#judge(blob, { exportName: version.source.exportName, path: version.path });
+    keepings.used(blob);
     if (blob.recorded) this.#recorder.used(blob);
     const wholeOnOpenBytes = this.#options.wholeOnOpenBytes ?? WHOLE_ON_OPEN_BYTES_DEFAULT;
     if (blob.state.kind === 'complete' && !blob.state.verified && blob.sizeBytes > wholeOnOpenBytes) {
@@ -192,14 +210,14 @@ class NvmeCache implements BlockCache {
 
   stat(): CacheStat {
     this.#publish();
-    const { table, health, counters } = this.#parts;
+    const { table, health, counters, keepings } = this.#parts;
     return {
       directory: this.#options.directory,
       health: health.name,
       capacityBytes: this.#ledger.capacityBytes,
       usedBytes: this.#ledger.usedBytes,
       reservedBytes: this.#ledger.reservedBytes,
-      pinnedBytes: table.pinnedBytes,
+      pinnedBytes: table.pinnedBytes + keepings.pinnedBytes,
       blobs: table.size,
       completeBlobs: table.completeBlobs,
       hits: counters.hits,
@@ -226,7 +244,7 @@ class NvmeCache implements BlockCache {
         sizeBytes: row.size_bytes,
         cachedBytes: bytesOf(present, geometry),
         state: blob.state.kind === 'complete' ? 'complete' : 'filling',
-        pinned: blob.pinned,
+        pinned: blob.pinned || blob.pinnedByPolicy,
         uses: this.#policy.usage(row.version)?.uses ?? row.uses,
         open: blob.handles > 0,
       };
@@ -311,6 +329,40 @@ class NvmeCache implements BlockCache {
     this.#lock.release();
   }
 
+  reconsider(): void {
+    const { table } = this.#parts;
+    const round = ++this.#reconsidering;
+    for (const blob of table.values()) {
+      const { body } = blob;
+      if (body !== undefined) this.#judge(blob, { exportName: body.source.exportName, path: body.path });
+    }
+    const next = (after: string): void => {
+      if (this.#closed !== undefined || round !== this.#reconsidering) return;
+      const rows = this.#placesBehind(after);
+      for (const { version, export_name: exportName, path } of rows) {
+        const blob = table.get(version);
+        if (blob !== undefined && blob.body === undefined) this.#judge(blob, { exportName, path });
+      }
+      const last = rows.at(-1);
+      if (last !== undefined) nextTurn(() => next(last.version));
+    };
+    next('');
+  }
+
+  #placesBehind(version: string): readonly PlaceRow[] {
+    try {
+      return this.#catalog.places(version, RECONSIDERED_AT_ONCE);
+    } catch (error) {
+      this.#parts.health.report(error);
+      return [];
+    }
+  }
+
+  #judge(blob: Blob, of: { readonly exportName: string; readonly path: string }): void {
+    const { keepings, table } = this.#parts;
+    keepings.judge(blob, { ...of, sizeBytes: blob.sizeBytes }, table.pinnedBytes);
+  }
+
   #select(filter: { readonly path?: string; readonly version?: string }): Blob[] {
     this.#recorder.flush();
     const { table } = this.#parts;
@@ -329,7 +381,8 @@ class NvmeCache implements BlockCache {
     const { cacheBytes } = this.#options.metrics;
     cacheBytes.set({ state: 'used' }, this.#ledger.usedBytes);
     cacheBytes.set({ state: 'reserved' }, this.#ledger.reservedBytes);
-    cacheBytes.set({ state: 'pinned' }, this.#parts.table.pinnedBytes);
+    const { table, keepings } = this.#parts;
+    cacheBytes.set({ state: 'pinned' }, table.pinnedBytes + keepings.pinnedBytes);
     cacheBytes.set({ state: 'capacity' }, this.#ledger.capacityBytes);
   }
 }

@@ -19,6 +19,7 @@ import {
   FREE_SPACE_FRACTION,
   FREE_SPACE_RELIEF_FACTOR,
 } from './limits.ts';
+import type { Keepings } from './keepings.ts';
 import type { Reservation, SpaceLedger } from './reservation.ts';
 
 export interface SpaceOptions {
@@ -26,6 +27,7 @@ export interface SpaceOptions {
   readonly disk: Disk;
   readonly ledger: SpaceLedger;
   readonly policy: EvictionPolicy;
+  readonly keepings: Keepings;
   readonly table: BlobTable;
   readonly counters: Counters;
   readonly clock: Clock;
@@ -49,7 +51,7 @@ export class Space {
     this.#options = options;
     this.#evictable = (version) => {
       const blob = options.table.get(version);
-      return blob !== undefined && isIdle(blob) && !blob.pinned;
+      return blob !== undefined && isIdle(blob) && !blob.pinned && !blob.pinnedByPolicy;
     };
     this.#stop = options.clock.every(FREE_SPACE_CHECK_MS, () => void this.relieve());
   }
@@ -61,10 +63,10 @@ export class Space {
 
   /** Room for `bytes` more of a blob; undefined when nothing may give way for it. */
   reserve(blob: Blob, bytes: number): Reservation | undefined | Promise<Reservation | undefined> {
-    const { policy, ledger } = this.#options;
+    const { keepings, ledger } = this.#options;
     if (this.#hasRoom(bytes)) return this.#grant(blob, bytes);
     if (bytes > ledger.capacityBytes) return undefined;
-    if (policy.victim(this.#candidate(blob), this.#evictable) === undefined) return undefined;
+    if (keepings.victim(candidateOf(blob), this.#evictable) === undefined) return undefined;
     return this.#inTurn(() => this.#makeRoom(blob, bytes));
   }
 
@@ -104,23 +106,18 @@ export class Space {
   async #makeRoom(blob: Blob, bytes: number): Promise<Reservation | undefined> {
     while (!this.#hasRoom(bytes)) {
       if (blob.state.kind === 'evicting') return undefined;
-      if (!(await this.#evictOne(this.#candidate(blob)))) return undefined;
+      if (!(await this.#evictOne(candidateOf(blob)))) return undefined;
     }
     return this.#grant(blob, bytes);
   }
 
-  async #evictOne(candidate: string | undefined): Promise<boolean> {
-    const { policy, table } = this.#options;
-    const version = policy.victim(candidate, this.#evictable);
+  async #evictOne(candidate: Blob | undefined): Promise<boolean> {
+    const { keepings, table } = this.#options;
+    const version = keepings.victim(candidate, this.#evictable);
     const victim = version === undefined ? undefined : table.get(version);
     if (victim === undefined) return false;
     await this.evict(victim);
     return true;
-  }
-
-  /** A pinned blob need not deserve its place. */
-  #candidate(blob: Blob): string | undefined {
-    return blob.pinned ? undefined : blob.version;
   }
 
   #grant(blob: Blob, bytes: number): Reservation | undefined {
@@ -157,6 +154,11 @@ export class Space {
     this.#roomBytes = this.#availableBytes - this.#reserveBytes - ledger.reservedBytes;
     this.#askedAtMs = clock.nowMs();
   }
+}
+
+/** A pinned blob need not deserve its place. */
+function candidateOf(blob: Blob): Blob | undefined {
+  return blob.pinned || blob.pinnedByPolicy ? undefined : blob;
 }
 
 /** Does nobody hold the blob or work on it? */

@@ -36,6 +36,7 @@ import { createTierStack } from '../tiers/tier-stack.ts';
 import { createVfs } from '../vfs/vfs.ts';
 import { controlHandlers } from './control-handlers.ts';
 import { startFetchWorker } from './fetch-worker-thread.ts';
+import { keepingByPolicy } from './keeping-by-policy.ts';
 import { PolicyWatch } from './policy-watch.ts';
 import { Teardown } from './teardown.ts';
 
@@ -166,12 +167,15 @@ async function assemble(
     capacityBytes: options.cacheBytes,
     blockBytes: options.blockBytes,
     wholeOnOpenBytes: options.wholeOnOpenBytes,
+    keepingOf: keepingByPolicy(policies),
     tier,
     clock,
     logger,
     metrics,
   });
   teardown.add('cache', () => cache.close());
+  policies.listen(() => cache.reconsider());
+  cache.reconsider();
   signal.throwIfAborted();
 
   // Nothing writes yet, so every mount is read-only, whatever was asked for.

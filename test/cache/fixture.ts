@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import type { BlockCache, CacheHandle } from '../../cache/block-cache.ts';
-import { type NvmeCacheOptions, openNvmeCache } from '../../cache/nvme-cache.ts';
+import { type NvmeBlockCache, type NvmeCacheOptions, openNvmeCache } from '../../cache/nvme-cache.ts';
 import type { InodeNumber } from '../../lib/base/brand.ts';
 import { systemClock } from '../../lib/base/clock.ts';
 import { KIB, MIB } from '../../lib/base/limits.ts';
@@ -25,7 +25,7 @@ export function temporaryDirectory(t: Teardown): string {
 }
 
 export interface Fixture {
-  readonly cache: BlockCache;
+  readonly cache: NvmeBlockCache;
   readonly tier: FakeTier;
   readonly directory: string;
 }
