@@ -155,6 +155,7 @@ async function assemble(
       startWorker: startFetchWorker,
       workerCount: options.fetchThreads,
       storeUrlOf: () => exportInfo.storeUrl,
+      storeUrls: [exportInfo.storeUrl],
       clock,
       logger,
       metrics,

@@ -148,6 +148,8 @@ export interface ObjectStore {
   /** For people: the URL without secrets. */
   readonly url: string;
   readonly abilities: StoreAbilities;
+  /** Loads and learns what the first call would otherwise wait for; asks the server nothing. Never fails. */
+  prepare?(): Promise<void>;
   head(key: string, options?: CallOptions & { readonly versionId?: string }): Promise<ObjectHead>;
   get(request: GetRequest, options?: CallOptions): Promise<GetResult>;
   list(request: ListRequest, options?: CallOptions): Promise<ListPage>;

@@ -8,7 +8,12 @@
  * Whatever is out of the ordinary (nothing learned yet, another signature scheme, a retry, an answer that `http-head.ts`
  * does not understand) is left to the SDK; a server whose successes are not understood is not asked here again.
  */
-import { type GetObjectCommandOutput, type S3Client, S3ServiceException } from '@aws-sdk/client-s3';
+import {
+  type GetObjectCommandOutput,
+  type HeadObjectCommand,
+  type S3Client,
+  S3ServiceException,
+} from '@aws-sdk/client-s3';
 import { type Clock } from '../base/clock.ts';
 import { type BodySource } from './body-source.ts';
 import { type HttpAnswer, UnusualAnswerError } from './http-connection.ts';
@@ -65,6 +70,18 @@ export class S3DirectRead {
       },
       { name: 'perigeeLearnEndpoint', step: 'finalizeRequest' },
     );
+  }
+
+  /** Lets the SDK prepare a request, which loads what it loads late and resolves the endpoint; it is never sent. */
+  async learn(command: HeadObjectCommand): Promise<void> {
+    const stopped = new Error('prepared, not to be sent');
+    command.middlewareStack.add(() => () => Promise.reject(stopped), {
+      name: 'perigeeStop',
+      step: 'finalizeRequest',
+      priority: 'low',
+    });
+    // What fails here, such as credentials that cannot be had, fails again, and is told, in the first request.
+    await this.#options.client.send(command).catch(() => undefined);
   }
 
   /**

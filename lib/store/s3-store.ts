@@ -111,6 +111,10 @@ export class S3Store implements ObjectStore {
     });
   }
 
+  prepare(): Promise<void> {
+    return this.#direct.learn(new HeadObjectCommand({ Bucket: this.#bucket, Key: 'none' }));
+  }
+
   head(key: string, options?: CallOptions & { readonly versionId?: string }): Promise<ObjectHead> {
     const versionId = options?.versionId;
     const version = versionId === undefined ? {} : { versionId };

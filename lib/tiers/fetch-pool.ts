@@ -23,6 +23,8 @@ export type PooledFetch = Omit<FetchCommand, 'kind' | 'id'>;
 export interface FetchPoolOptions {
   readonly startWorker: FetchWorkerFactory;
   readonly workerCount: number;
+  /** Stores that each worker gets ready before anybody asks. */
+  readonly storeUrls?: readonly string[] | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: Metrics;
@@ -138,7 +140,7 @@ export class FetchPool {
   }
 
   #hire(): void {
-    const { startWorker, limits, metrics } = this.#options;
+    const { startWorker, limits, metrics, storeUrls = [] } = this.#options;
     if (this.#hanging.size > limits.hangingWorkersMax) {
       metrics.limitReached.inc({ limit: 'tier.hangingWorkers' });
       throw noWorker(new Error(`${this.#hanging.size} hang in the system`));
@@ -149,6 +151,7 @@ export class FetchPool {
     });
     const hand: Hand = { worker, running: new Map() };
     this.#working.add(hand);
+    for (const storeUrl of storeUrls) worker.post({ kind: 'prepare', storeUrl });
   }
 
   #onMessage(hand: Hand, message: FromFetchWorker): void {

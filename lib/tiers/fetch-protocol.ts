@@ -21,8 +21,12 @@ export interface FetchCommand {
   readonly deadlineMs: number;
 }
 
+/** `prepare`: that store will be asked soon. */
 export type ToFetchWorker =
-  FetchCommand | { readonly kind: 'cancel'; readonly id: number } | { readonly kind: 'close' };
+  | FetchCommand
+  | { readonly kind: 'prepare'; readonly storeUrl: string }
+  | { readonly kind: 'cancel'; readonly id: number }
+  | { readonly kind: 'close' };
 
 export type FromFetchWorker =
   | { readonly kind: 'progress'; readonly id: number; readonly filledTo: number }

@@ -36,6 +36,14 @@ export function serveFetches(options: FetchServerOptions): void {
     return store;
   };
 
+  const prepare = async (url: string): Promise<void> => {
+    try {
+      await storeOf(url).prepare?.();
+    } catch {
+      // The first fetch fails in the same way, and says so.
+    }
+  };
+
   const answer = async (command: FetchCommand, signal: AbortSignal): Promise<void> => {
     const { id, offset, length } = command;
     try {
@@ -87,6 +95,9 @@ export function serveFetches(options: FetchServerOptions): void {
         entry.ended = answer(message, cancel.signal);
         return;
       }
+      case 'prepare':
+        void prepare(message.storeUrl);
+        return;
       case 'cancel':
         running.get(message.id)?.cancel.abort();
         return;

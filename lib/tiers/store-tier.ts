@@ -31,6 +31,8 @@ export interface StoreTierOptions {
   readonly workerCount: number;
   /** Undefined: there is no such export. Credentials are the worker's own. */
   readonly storeUrlOf: (exportName: string) => string | undefined;
+  /** Stores that each worker gets ready at its start, so that the first reader need not wait for that. */
+  readonly storeUrls?: readonly string[];
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: Metrics;

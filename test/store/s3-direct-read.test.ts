@@ -61,6 +61,29 @@ t.test('S3 store goes the short way once it has learned where to ask', async (t)
   t.strictSame(asked, { direct: 2, sdk: 1 });
 });
 
+t.test('S3 store that was prepared goes the short way from the first request on', async (t) => {
+  const { store, asked } = await serve(t, (_request, response) => part(response, 'length'));
+  await store.prepare?.();
+  t.strictSame(asked, { direct: 0, sdk: 0 }, 'nothing was asked');
+  t.equal(await read(store), '23456');
+  t.strictSame(asked, { direct: 1, sdk: 0 });
+});
+
+t.test('S3 store that cannot be prepared says why when it is asked', async (t) => {
+  const { store } = await serve(t, (_request, response) => part(response, 'length'));
+  const { AWS_ACCESS_KEY_ID: id } = process.env;
+  t.teardown(() => Object.assign(process.env, { AWS_ACCESS_KEY_ID: id }));
+  const none = {
+    AWS_SHARED_CREDENTIALS_FILE: '/dev/null',
+    AWS_CONFIG_FILE: '/dev/null',
+    AWS_EC2_METADATA_DISABLED: 'true',
+  };
+  Object.assign(process.env, none);
+  delete process.env['AWS_ACCESS_KEY_ID'];
+  await store.prepare?.();
+  await fails(t, store.get({ key: 'object', range }), 'access-denied');
+});
+
 t.test('S3 store asks a server that answers in chunks through the SDK, once it knows', async (t) => {
   let framing: 'length' | 'chunked' = 'length';
   const { store, asked } = await serve(t, (_request, response) => part(response, framing));

@@ -196,6 +196,7 @@ export function harness(
   options: {
     readonly limits?: Partial<FetchLimits>;
     readonly workerCount?: number;
+    readonly storeUrls?: readonly string[];
     readonly clock?: Clock;
     readonly writeAt?: FetchServerOptions['writeAt'];
   } = {},
@@ -222,6 +223,7 @@ export function harness(
     startWorker: workers.start,
     workerCount: options.workerCount ?? 1,
     storeUrlOf: (exportName) => (exportName === 'data' ? 's3://data' : undefined),
+    ...(options.storeUrls === undefined ? {} : { storeUrls: options.storeUrls }),
     clock,
     logger: createLogger({ level: 'silent' }),
     metrics,
