@@ -21,6 +21,7 @@ import { mountPortable } from '../fuse/portable-driver.ts';
 import { LeaseClient } from '../lease/lease-client.ts';
 import { LEASE_TIMING_DEFAULT } from '../lease/lease.ts';
 import { HeldNames } from '../namespace/held-names.ts';
+import { ImmutablePaths } from '../namespace/immutable-paths.ts';
 import { LeaseSession } from '../namespace/lease-session.ts';
 import { LeasedNamespace } from '../namespace/leased-namespace.ts';
 import { NameCache } from '../namespace/name-cache.ts';
@@ -112,7 +113,7 @@ async function assemble(
   });
   const leaseClock = bootClock();
   const held = new HeldNames({
-    cache: new NameCache(),
+    cache: new NameCache({ immutable: new ImmutablePaths(exportInfo.immutable) }),
     metrics,
     onReleased: (directories) => session.release(directories),
   });

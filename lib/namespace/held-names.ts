@@ -8,7 +8,6 @@
 import type { InodeNumber } from '../base/brand.ts';
 import type { LeaseReference, OriginMessage } from '../lease/lease.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import type { ImmutablePaths } from './immutable-paths.ts';
 import type { Dropped, NameCache } from './name-cache.ts';
 import type { InodeAttributes, NamesListener } from './namespace.ts';
 
@@ -67,10 +66,6 @@ export class HeldNames {
   /** The session is lost, less what these leases cover. */
   async drop(keep: readonly LeaseReference[]): Promise<void> {
     await this.#tell(this.cache.dropAll(keep));
-  }
-
-  setImmutable(paths: ImmutablePaths): void {
-    this.cache.setImmutable(paths);
   }
 
   /** Called after something was kept. */

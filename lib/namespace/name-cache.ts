@@ -54,7 +54,7 @@ export const NOTHING_DROPPED: Dropped = { names: [], everything: false };
 export class NameCache {
   readonly questions = new Questions();
   readonly #namesMax: number;
-  #immutable: ImmutablePaths;
+  readonly #immutable: ImmutablePaths;
   /** In the order in which they were made, or last given another chance. */
   readonly #directories = new Map<InodeNumber, DirectoryFacts>();
   readonly #byInode = new Map<InodeNumber, KnownFact>();
@@ -287,11 +287,6 @@ export class NameCache {
     this.#names = 0;
     for (const survivor of survivors) this.#survive(survivor);
     return { names: [], everything };
-  }
-
-  /** What the export's welcome said; what was kept under other globs goes. */
-  setImmutable(immutable: ImmutablePaths): void {
-    this.#immutable = immutable;
   }
 
   // --- The bound ---

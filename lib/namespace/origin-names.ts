@@ -31,6 +31,8 @@ export interface ExportInfo {
   readonly storeUrl: string;
   readonly readOnly: boolean;
   readonly epoch: Epoch;
+  /** Globs of paths that never change. */
+  readonly immutable: readonly string[];
 }
 
 /**
@@ -82,6 +84,7 @@ export async function openOriginNames(options: {
       storeUrl: opened.storeUrl,
       readOnly: opened.readOnly,
       epoch: Number(opened.epoch) as Epoch,
+      immutable: opened.immutable,
     };
     logger.info({ origin: address, export: exportName, epoch: exportInfo.epoch }, 'opened export');
     return {

@@ -33,7 +33,15 @@ interface Lies {
 
 async function startLiar(t: Test) {
   const lies: Lies = {
-    opened: { protocolVersion: 2, exportId: 'id', storeUrl: 'memory://x', epoch: 3n, readOnly: true, root },
+    opened: {
+      protocolVersion: 2,
+      exportId: 'id',
+      storeUrl: 'memory://x',
+      epoch: 3n,
+      readOnly: true,
+      root,
+      immutable: ['sets/**'],
+    },
     inode: file,
     list: {},
   };
@@ -72,7 +80,7 @@ async function startLiar(t: Test) {
 t.test('namespace gives what a sound origin answers, without a lease', async (t) => {
   const { lies, open } = await startLiar(t);
   const { remote: namespace, exportInfo } = await open();
-  t.match(exportInfo, { exportId: 'id', storeUrl: 'memory://x', epoch: 3, readOnly: true });
+  t.match(exportInfo, { exportId: 'id', storeUrl: 'memory://x', epoch: 3, readOnly: true, immutable: ['sets/**'] });
   const { attributes, grant } = await namespace.lookup(INODE, 'x');
   t.equal(grant, undefined);
   t.match(attributes, {
