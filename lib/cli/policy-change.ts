@@ -4,8 +4,9 @@ import { UsageError } from '../base/errors.ts';
 import { act, type CommandContext, makeCommand } from './command.ts';
 import { countText, nameText } from './format.ts';
 import { type Flags } from './options.ts';
+import { withOrigin } from './origin-option.ts';
 import { type PolicyChangeInfo } from './policy-calls.ts';
-import { readDocumentFile, warningText, withOrigin, withPolicies } from './policy-origin.ts';
+import { readDocumentFile, warningText, withPolicies } from './policy-origin.ts';
 
 const FILE_OPTION = ['-f, --file <file>', 'the document, YAML or JSON'] as const;
 

@@ -13,8 +13,9 @@ import { act, type CommandContext, makeCommand } from './command.ts';
 import { bytesText, nameText, tableText } from './format.ts';
 import { findMountPath } from './mount-path.ts';
 import { addSettings, type Flags, resolveFlags } from './options.ts';
+import { withOrigin } from './origin-option.ts';
 import { type PolicyCalls } from './policy-calls.ts';
-import { withOrigin, withPolicies } from './policy-origin.ts';
+import { withPolicies } from './policy-origin.ts';
 
 const explainSettings = {
   export: setting<string | undefined>({

@@ -1,11 +1,7 @@
 /** How the commands about policies reach their origin, and read a document from a file. */
-import { type Command } from 'commander';
 import fs from 'node:fs';
 import path from 'node:path';
 import { UsageError } from '../base/errors.ts';
-import { clientCredentialFiles, clientSettings } from '../config/client-settings.ts';
-import { type Settings, setting } from '../config/settings.ts';
-import { type Endpoint, endpointSchema, formatEndpoint } from '../config/values.ts';
 import {
   DOCUMENT_BYTES_MAX,
   type Finding,
@@ -14,48 +10,22 @@ import {
   readPolicyDocument,
 } from '../policy/policy-document.ts';
 import { type CommandContext } from './command.ts';
-import { findMountPath } from './mount-path.ts';
 import { nameText } from './format.ts';
-import { addConfigOption, addSettings, type Flags, resolveWithClient } from './options.ts';
+import { chosenOrigin } from './origin-option.ts';
+import { type Flags } from './options.ts';
 import { type PolicyCalls } from './policy-calls.ts';
-
-const originSettings = {
-  origin: setting<Endpoint | undefined>({
-    schema: endpointSchema('connect'),
-    description: 'the origin; otherwise that of the mount of this host',
-    placeholder: 'host:port',
-    fallback: { value: undefined },
-  }),
-  ...clientSettings,
-} satisfies Settings;
-
-export function withOrigin(command: Command): Command {
-  return addConfigOption(addSettings(command, originSettings)).option('--json', 'print JSON');
-}
 
 /** Connects for the time of `run`. */
 export async function withPolicies<T>(
   { flags, context }: { readonly flags: Flags; readonly context: CommandContext },
   run: (calls: PolicyCalls, origin: string) => Promise<T>,
 ): Promise<T> {
-  const values = resolveWithClient(originSettings, flags, context);
-  const origin = values.origin === undefined ? await originOfMount(context) : formatEndpoint(values.origin);
-  const credentials = clientCredentialFiles(values, context.workingDirectory);
+  const { origin, credentials } = await chosenOrigin(flags, context);
   const calls = await context.runtime.policies({ origin, credentials });
   try {
     return await run(calls, origin);
   } finally {
     await calls.close();
-  }
-}
-
-async function originOfMount(context: CommandContext): Promise<string> {
-  try {
-    const { mountpoint } = await findMountPath(undefined, context);
-    const { origin } = await (await context.runtime.control(mountpoint)).status();
-    return origin;
-  } catch (error) {
-    throw new UsageError('no origin is named', { cause: error, hint: 'add --origin host:port' });
   }
 }
 

@@ -12,8 +12,9 @@ import { act, type CommandContext, makeCommand } from './command.ts';
 import { EXIT } from './environment.ts';
 import { bytesText, countText, tableText } from './format.ts';
 import { type Flags } from './options.ts';
+import { withOrigin } from './origin-option.ts';
 import { type PolicyCalls } from './policy-calls.ts';
-import { readDocumentFile, warningText, withOrigin, withPolicies } from './policy-origin.ts';
+import { readDocumentFile, warningText, withPolicies } from './policy-origin.ts';
 import { matchText } from './policy-show.ts';
 
 const FILES_MAX_DEFAULT = 1_000_000;

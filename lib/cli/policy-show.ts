@@ -6,8 +6,9 @@ import type { Policy } from '../policy/policy.ts';
 import { act, type CommandContext, makeCommand } from './command.ts';
 import { bytesText, nameText, tableText } from './format.ts';
 import { type Flags } from './options.ts';
+import { withOrigin } from './origin-option.ts';
 import { type PolicyVersionInfo } from './policy-calls.ts';
-import { withOrigin, withPolicies } from './policy-origin.ts';
+import { withPolicies } from './policy-origin.ts';
 
 const VERSIONS_SHOWN = 20;
 const VERSIONS_MAX = 1_000;
