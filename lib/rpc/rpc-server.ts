@@ -107,7 +107,14 @@ export async function startRpcServer(options: RpcServerOptions): Promise<RpcServ
     if (serveUnary(stream, headers, { routes, identity, bytesMax: REQUEST_BYTES_MAX })) return;
     identities.set(stream, identity);
     stream.on('close', () => identities.delete(stream));
-    general.emit('stream', stream, headers, ...rest);
+    // The general handler makes a URL of it and throws at what is none, such as "::1:7420" of Node's own client.
+    headers[':authority'] = 'origin';
+    try {
+      general.emit('stream', stream, headers, ...rest);
+    } catch (error) {
+      logger?.error({ err: error }, 'a stream was not served');
+      stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR);
+    }
   });
   const sessions = new Set<http2.ServerHttp2Session>();
   server.on('session', (session) => {

@@ -1,4 +1,5 @@
 /** The gate that every call passes, whichever way it comes, and what handlers are told of their caller. */
+import http2 from 'node:http2';
 import { createClient } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
 import t from 'tap';
@@ -112,4 +113,50 @@ t.test('a handler hears when its caller goes away', async (t) => {
   abort.abort(new Error('enough'));
   await t.rejects(call, { message: 'enough' });
   t.match(await reason, { rawMessage: 'the caller went away' });
+});
+
+t.test('whatever authority and path a client names, the server goes on', async (t) => {
+  const { address, callers } = await serve(t, {});
+  const session = http2.connect(`http://${address}`);
+  t.teardown(() => session.destroy());
+  const inspectKeys = '/perigee.v1.OriginAdminService/InspectKeys';
+  const statusOf = (authority: string, path: string) =>
+    new Promise((resolve) => {
+      const stream = session.request({
+        ':method': 'POST',
+        ':authority': authority,
+        ':path': path,
+        'content-type': 'application/connect+proto',
+      });
+      stream.on('response', (headers) => resolve(headers[':status']));
+      stream.on('error', () => resolve('reset'));
+      stream.resume();
+      // An envelope with an empty message.
+      stream.end(Buffer.alloc(5));
+    });
+  for (const authority of ['::1:7420', '%', ':', '[::1]:7420', 'x'.repeat(10_000)]) {
+    t.equal(await statusOf(authority, inspectKeys), 200, authority.slice(0, 20));
+  }
+  for (const path of [
+    '//',
+    '/',
+    '*',
+    `${inspectKeys}?a=%`,
+    `${inspectKeys}?//[`,
+    '/%',
+    inspectKeys.slice(1),
+  ]) {
+    t.ok(await statusOf('origin', path), path);
+  }
+  const before = callers.length;
+  await connect(t, address).lookup(REQUEST);
+  t.equal(callers.length, before + 1);
+});
+
+t.test('calls and streams reach an origin at an IPv6 address', async (t) => {
+  const { address, callers } = await serve(t, {}, { host: '::1' });
+  const client = connect(t, address);
+  await client.lookup(REQUEST);
+  await drain(client.inspectKeys({ exportName: 'data', prefix: '', keysMax: 1 }));
+  t.match(callers, [{ host: '::1' }, { host: '::1' }]);
 });

@@ -26,13 +26,14 @@ export const TOKEN = 'a-token-of-24-characters';
 export async function serve(
   t: Test,
   credentials: ServerCredentialFiles,
-  { authorize = () => undefined, clock = new FakeClock() }: { authorize?: Authorize; clock?: FakeClock } = {},
+  options: { readonly authorize?: Authorize; readonly clock?: FakeClock; readonly host?: string } = {},
 ) {
+  const { authorize = () => undefined, clock = new FakeClock(), host = '127.0.0.1' } = options;
   const callers: Caller['principal'][] = [];
   const refusals: Refusal[] = [];
   const empty = async () => ({});
   const server = await startRpcServer({
-    listen: { host: '127.0.0.1', port: 0 },
+    listen: { host, port: 0 },
     insecure: false,
     credentials,
     authorize,
@@ -72,7 +73,7 @@ export async function serve(
     ],
   });
   t.teardown(() => server.close());
-  const port = Number(server.address.split(':')[1]);
+  const port = Number(server.address.split(':').at(-1));
   return { address: server.address, port, callers, refusals, clock };
 }
 
