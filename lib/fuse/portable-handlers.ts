@@ -1,10 +1,9 @@
 /**
  * Answers the requests of libfuse, which name paths, by operations, which name nodes.
  *
- * A handle of the file system is a 64-bit number of its own choice, libfuse's has 31 bits: a table maps them. The
- * node of an open file is held until its release. After `end` nothing is called and everything gets ENOTCONN.
+ * After `end` nothing is called and everything gets ENOTCONN. What changes something is answered by `PortableChanges`,
+ * where there are such operations.
  */
-import type { NodeId } from '../base/brand.ts';
 import { describeError } from '../base/errors.ts';
 import type { DriverOptions } from './driver-options.ts';
 import { Errno, errnoName } from './errno.ts';
@@ -17,9 +16,9 @@ import {
   type RequestContext,
 } from './operations.ts';
 import { PathWalker } from './path-walker.ts';
+import { type Answer, PortableChanges } from './portable-changes.ts';
+import { PortableFiles } from './portable-files.ts';
 
-/** Handles are given out in a circle below this; so many are never open at a time. */
-const HANDLE_LIMIT = 2 ** 30;
 /** Names of one directory that libfuse is handed in one piece. */
 const LIST_ENTRIES_MAX = 4_000_000;
 
@@ -43,24 +42,19 @@ const CHANGES: readonly (readonly [string, string])[] = [
   ['rmdir', 'rmdir'],
 ];
 
-interface OpenFile {
-  readonly handle: bigint;
-  readonly node: NodeId;
-}
-
 export class PortableHandlers {
   readonly #options: DriverOptions;
   readonly #walker: PathWalker;
-  readonly #files = new Map<number, OpenFile>();
+  readonly #files = new PortableFiles();
   readonly #abort = new AbortController();
   readonly #context: RequestContext;
-  #nextHandle = 1;
 
   constructor(options: DriverOptions) {
     this.#options = options;
     this.#walker = new PathWalker(options.operations);
     // libfuse knows who asks, the library does not tell.
-    this.#context = { uid: 0, gid: 0, pid: 0, signal: this.#abort.signal };
+    const [uid, gid] = [process.getuid?.() ?? 0, process.getgid?.() ?? 0];
+    this.#context = { uid, gid, pid: 0, signal: this.#abort.signal };
   }
 
   get ended(): boolean {
@@ -74,17 +68,8 @@ export class PortableHandlers {
   handlers(): NativeHandlers {
     const { operations } = this.#options;
     const context = this.#context;
-    const changes = CHANGES.map(([name, operation]) => [
-      name,
-      (path: string, ...rest: unknown[]) =>
-        this.#answer(operation, rest.at(-1) as (code: number) => void, async () => {
-          await this.#walker.with(parentOf(path), context, ({ node }) =>
-            operations.refuseChange(operation, node, context),
-          );
-        }),
-    ]);
     return {
-      ...(Object.fromEntries(changes) as NativeHandlers),
+      ...this.#changes(),
       getattr: (path, done) => this.#answer('getattr', done, () => this.#attributes(path)),
       fgetattr: (path, handle, done) => this.#answer('getattr', done, () => this.#ofHandle(path, handle)),
       readlink: (path, done) =>
@@ -99,13 +84,13 @@ export class PortableHandlers {
           'read',
           (code, count) => done(code === 0 ? (count ?? 0) : code),
           async () => {
-            const bytes = await operations.read(this.#file(handle).handle, { offset, length }, context);
+            const bytes = await operations.read(this.#files.get(handle).handle, { offset, length }, context);
             into.set(bytes.length <= length ? bytes : bytes.subarray(0, length));
             return Math.min(bytes.length, length);
           },
         ),
       flush: (_path, handle, done) =>
-        this.#answer('flush', done, () => operations.flush(this.#file(handle).handle, context)),
+        this.#answer('flush', done, () => operations.flush(this.#files.get(handle).handle, context)),
       release: (_path, handle, done) => this.#answer('release', done, async () => this.#release(handle)),
       readdir: (path, done) =>
         this.#answer(
@@ -130,6 +115,27 @@ export class PortableHandlers {
     };
   }
 
+  /** Without write operations every change is refused. */
+  #changes(): NativeHandlers {
+    const { operations, writes } = this.#options;
+    const [context, walker, files] = [this.#context, this.#walker, this.#files];
+    if (writes !== undefined) {
+      const answer: Answer = (op, done, run) => this.#answer(op, done, run);
+      const changes = new PortableChanges({ operations, writes, walker, files, context, answer });
+      return changes.handlers() as NativeHandlers;
+    }
+    const refusals = CHANGES.map(([name, operation]) => [
+      name,
+      (path: string, ...rest: unknown[]) =>
+        this.#answer(operation, rest.at(-1) as (code: number) => void, () =>
+          walker.with(parentOf(path), context, ({ node }) =>
+            operations.refuseChange(operation, node, context),
+          ),
+        ),
+    ]);
+    return Object.fromEntries(refusals) as NativeHandlers;
+  }
+
   /** Runs one operation and answers exactly once: 0 and its value, or a negative errno. */
   #answer<T>(op: string, done: (code: number, value?: T) => void, run: () => Promise<T>): void {
     const { metrics, clock } = this.#options;
@@ -152,12 +158,6 @@ export class PortableHandlers {
     return Errno.EIO;
   }
 
-  #file(handle: number): OpenFile {
-    const file = this.#files.get(handle);
-    if (file === undefined) throw new ErrnoError(Errno.EBADF, 'unknown file handle');
-    return file;
-  }
-
   async #attributes(path: string): Promise<NativeStat> {
     return this.#walker.with(path, this.#context, async ({ node, attributes }) =>
       nativeStat(attributes ?? (await this.#options.operations.attributes(node, undefined, this.#context))),
@@ -165,7 +165,7 @@ export class PortableHandlers {
   }
 
   async #ofHandle(path: string, handle: number): Promise<NativeStat> {
-    const file = this.#files.get(handle);
+    const file = this.#files.find(handle);
     if (file === undefined) return this.#attributes(path);
     return nativeStat(await this.#options.operations.attributes(file.node, file.handle, this.#context));
   }
@@ -174,24 +174,15 @@ export class PortableHandlers {
     const { node } = await this.#walker.walk(path, this.#context);
     try {
       const { handle } = await this.#options.operations.open(node, flags, this.#context);
-      const mapped = this.#freeHandle();
-      this.#files.set(mapped, { handle, node });
-      return mapped;
+      return this.#files.add({ handle, node });
     } catch (error) {
       this.#walker.release(node);
       throw error;
     }
   }
 
-  #freeHandle(): number {
-    while (this.#files.has(this.#nextHandle)) this.#nextHandle = (this.#nextHandle % HANDLE_LIMIT) + 1;
-    return this.#nextHandle;
-  }
-
   #release(mapped: number): void {
-    const { handle, node } = this.#file(mapped);
-    this.#files.delete(mapped);
-    this.#nextHandle = (mapped % HANDLE_LIMIT) + 1;
+    const { handle, node } = this.#files.remove(mapped);
     try {
       this.#options.operations.release(handle);
     } finally {
