@@ -11,6 +11,7 @@ import PQueue from 'p-queue';
 import type { Clock } from '../base/clock.ts';
 import { describeError } from '../base/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 import type { Leftover } from './index-changes.ts';
 import type { NamespaceIndex } from './namespace-index.ts';
 import { OriginError } from './origin.ts';
@@ -49,6 +50,7 @@ export class Leftovers {
   readonly #store: StoreCalls;
   readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #metrics: Metrics;
   readonly #work = new Map<string, Work>();
   readonly #queue = new PQueue({ concurrency: EMPTIED_AT_ONCE });
   /** Moves of one export follow each other: one may concern what another moves. */
@@ -66,19 +68,17 @@ export class Leftovers {
     readonly store: StoreCalls;
     readonly clock: Clock;
     readonly logger: Logger;
+    readonly metrics: Metrics;
   }) {
     this.#exportId = options.exportId;
     this.#index = options.index;
     this.#store = options.store;
     this.#clock = options.clock;
     this.#logger = options.logger;
+    this.#metrics = options.metrics;
     for (const leftover of this.#index.changes.leftovers(this.#exportId)) {
-      this.#work.set(leftover.key, { leftover, waiting: [], attempts: 0 });
+      this.#set({ leftover, waiting: [], attempts: 0 });
     }
-  }
-
-  get size(): number {
-    return this.#work.size;
   }
 
   /** What lies at this key is no evidence for a name. */
@@ -121,7 +121,7 @@ export class Leftovers {
   add(leftovers: readonly Leftover[]): void {
     for (const leftover of leftovers) {
       const work = { leftover, waiting: this.#work.get(leftover.key)?.waiting ?? [], attempts: 0 };
-      this.#work.set(leftover.key, work);
+      this.#set(work);
       this.#enqueue(work);
     }
   }
@@ -129,7 +129,7 @@ export class Leftovers {
   /** After the transaction that took it back: the key is a name's own again. */
   cancel(key: string): void {
     const work = this.#work.get(key);
-    this.#work.delete(key);
+    if (this.#work.delete(key)) this.#metrics.originLeftovers.dec();
     for (const resolve of work?.waiting ?? []) resolve();
   }
 
@@ -163,6 +163,11 @@ export class Leftovers {
     this.#queue.clear();
     this.#moves.clear();
     await this.idle();
+  }
+
+  #set(work: Work): void {
+    if (!this.#work.has(work.leftover.key)) this.#metrics.originLeftovers.inc();
+    this.#work.set(work.leftover.key, work);
   }
 
   #enqueue(work: Work, priority = 0): void {

@@ -59,7 +59,7 @@ export async function openServedExport(
     logger,
     metrics,
   });
-  const shared = { exportId, index, store, gate, clock, logger };
+  const shared = { exportId, index, store, gate, clock, logger, metrics };
   const leftovers = new Leftovers(shared);
   const tree = new ExportTree({ ...shared, options, occupied: leftovers });
   const revalidation = new Revalidation({

@@ -156,6 +156,11 @@ export function createMetrics() {
       buckets: SECONDS_BUCKETS,
       registers,
     }),
+    originLeftovers: new Gauge({
+      name: 'perigee_origin_leftovers',
+      help: 'Keys of removed and renamed names that are still to be emptied in the store',
+      registers,
+    }),
     originEvents: new Counter({
       name: 'perigee_origin_events_total',
       help: 'Notifications of object stores: changed, same, elsewhere (no export), refused, failed',
