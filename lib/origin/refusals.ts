@@ -1,6 +1,6 @@
 /**
- * Tells the operator of callers that were refused: every refusal is counted; of a kind from one address the first is
- * logged, and then at most one a minute with the number of those in between.
+ * Tells the operator of callers that were refused: every refusal is counted; of a kind from one host the first is logged,
+ * and then at most one a minute with the number of those in between.
  */
 import type { Clock } from '../base/clock.ts';
 import type { Refusal } from '../rpc/gate.ts';
@@ -8,7 +8,7 @@ import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 
 const LOG_PERIOD_MS = 60_000;
-/** Kinds and addresses that are remembered; the oldest is forgotten for a new one. */
+/** Kinds and hosts that are remembered; the oldest is forgotten for a new one. */
 const KINDS_MAX = 1_000;
 
 export class Refusals {
@@ -22,7 +22,7 @@ export class Refusals {
   note({ reason, address, principal, call, error }: Refusal): void {
     const { clock, logger, metrics } = this.#options;
     metrics.originRefusals.inc({ reason });
-    const kind = `${reason} ${address}`;
+    const kind = `${reason} ${address} ${principal?.host ?? ''}`;
     const last = this.#logged.get(kind);
     const nowMs = clock.nowMs();
     if (last !== undefined && nowMs - last.atMs < LOG_PERIOD_MS) {

@@ -14,22 +14,23 @@ function start() {
   const clock = new FakeClock();
   const metrics = createMetrics();
   const refusals = new Refusals({ clock, logger, metrics });
-  const refuse = (reason: 'token' | 'role', address: string): void =>
+  const refuse = (reason: 'token' | 'role', address: string, host = 'h'): void =>
     refusals.note({
       reason,
       address,
-      principal: { tenant: 't', host: 'h', role: 'read', provenBy: 'token' },
+      principal: { tenant: 't', host, role: 'read', provenBy: 'token' },
       call: { method: 'Lookup', exportName: 'data' },
       error: new AccessError(reason, `no ${reason}`, { hint: 'ask' }),
     });
   return { lines, clock, metrics, refuse };
 }
 
-t.test('every refusal is counted; of a kind from one address one a minute is logged', async (t) => {
+t.test('every refusal is counted; of a kind from one host one a minute is logged', async (t) => {
   const { lines, clock, metrics, refuse } = start();
   for (let count = 0; count < 5; count++) refuse('role', '10.0.0.1');
   refuse('role', '10.0.0.2');
   refuse('token', '10.0.0.1');
+  refuse('token', '10.0.0.1', 'behind-the-same-address');
   t.match(lines, [
     {
       reason: 'role',
@@ -40,19 +41,20 @@ t.test('every refusal is counted; of a kind from one address one a minute is log
       msg: 'refused: no role',
     },
     { reason: 'role', address: '10.0.0.2' },
-    { reason: 'token', address: '10.0.0.1' },
+    { reason: 'token', address: '10.0.0.1', host: 'h' },
+    { reason: 'token', address: '10.0.0.1', host: 'behind-the-same-address' },
   ]);
-  t.equal(lines.length, 3);
+  t.equal(lines.length, 4);
   clock.pass(59_999);
   refuse('role', '10.0.0.1');
-  t.equal(lines.length, 3);
+  t.equal(lines.length, 4);
   clock.pass(1);
   refuse('role', '10.0.0.1');
-  t.match(lines[3], { reason: 'role', refusedSinceLast: 5 });
+  t.match(lines[4], { reason: 'role', refusedSinceLast: 5 });
   t.match(await metrics.originRefusals.get(), {
     values: [
       { labels: { reason: 'role' }, value: 8 },
-      { labels: { reason: 'token' }, value: 1 },
+      { labels: { reason: 'token' }, value: 2 },
     ],
   });
 });
