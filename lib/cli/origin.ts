@@ -42,6 +42,7 @@ export function originCommand(context: CommandContext): Command {
               insecure: values.insecure,
               credentials,
               access: values.access,
+              leases: { termMs: values['lease-term'], quietMs: values['lease-quiet'] },
               ...(values.events === undefined
                 ? {}
                 : {

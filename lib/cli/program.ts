@@ -10,6 +10,7 @@ import { type CommandContext, type Outcome } from './command.ts';
 import { doctorCommand } from './doctor.ts';
 import { type CommandEnvironment, EXIT, type ExitCode } from './environment.ts';
 import { mkdirCommand } from './mkdir.ts';
+import { leaseCommand } from './lease.ts';
 import { mountCommand } from './mount.ts';
 import { mvCommand } from './mv.ts';
 import { originCommand } from './origin.ts';
@@ -17,6 +18,7 @@ import { policyCommand } from './policy.ts';
 import { putCommand } from './put.ts';
 import { reportError } from './report.ts';
 import { rmCommand } from './rm.ts';
+import { sessionCommand } from './session.ts';
 import { statusCommand } from './status.ts';
 import { unmountCommand } from './unmount.ts';
 import { upCommand } from './up.ts';
@@ -54,6 +56,8 @@ Examples:
     unmountCommand,
     statusCommand,
     cacheCommand,
+    sessionCommand,
+    leaseCommand,
     policyCommand,
     putCommand,
     rmCommand,

@@ -6,6 +6,7 @@ import type { AccessLists, Role } from '../config/access-lists.ts';
 import type { MountControl, MountStatus } from '../control/control.ts';
 import type { ClientCredentialFiles } from '../rpc/client-credentials.ts';
 import type { ServerCredentialFiles } from '../rpc/server-credentials.ts';
+import type { LeaseCalls, LeaseCallsOptions } from './lease-calls.ts';
 import type { PolicyCalls, PolicyCallsOptions } from './policy-calls.ts';
 
 export type { MountControl, MountStatus };
@@ -29,6 +30,7 @@ export interface OriginOptions {
   readonly insecure: boolean;
   readonly credentials: ServerCredentialFiles;
   readonly access: AccessLists;
+  readonly leases: { readonly termMs: number; readonly quietMs: number };
   readonly metrics: { readonly host: string; readonly port: number } | undefined;
   readonly logLevel: LogLevel;
 }
@@ -188,5 +190,6 @@ export interface Runtime {
   forceUnmount(mountpoint: string): Promise<void>;
   changes(options: ChangesOptions): Promise<ExportChanges>;
   policies(options: PolicyCallsOptions): Promise<PolicyCalls>;
+  leases(options: LeaseCallsOptions): Promise<LeaseCalls>;
   doctor(options: DoctorOptions): AsyncIterable<Finding>;
 }

@@ -5,9 +5,15 @@ import { type AccessLists, accessListsSchema } from './access-lists.ts';
 import { exportsSchema } from './names.ts';
 import { processSettings } from './process-settings.ts';
 import { type Settings, setting, type ValuesOf } from './settings.ts';
-import { type Endpoint, endpointSchema, pathSchema, switchSchema } from './values.ts';
+import { durationSchema, type Endpoint, endpointSchema, pathSchema, switchSchema } from './values.ts';
 
 const LISTEN_DEFAULT: Endpoint = { host: '127.0.0.1', port: 7420 };
+
+/** Below it heartbeats and clock margins are all there is; above it, one lost satellite holds changes up for too long. */
+const LEASE_TERM_MIN_MS = 1_000;
+const LEASE_TERM_MAX_MS = 10 * 60_000;
+const LEASE_TERM_DEFAULT_MS = 20_000;
+const LEASE_QUIET_DEFAULT_MS = 10_000;
 
 export const originSettings = {
   data: setting({
@@ -57,6 +63,18 @@ export const originSettings = {
     placeholder: 'export=tenant:role',
     flag: 'allow',
     fallback: { value: {} },
+  }),
+  'lease-term': setting({
+    schema: durationSchema({ minMs: LEASE_TERM_MIN_MS, maxMs: LEASE_TERM_MAX_MS }),
+    description: 'how long a satellite may use names after it has heard from the origin',
+    placeholder: 'duration',
+    fallback: { value: LEASE_TERM_DEFAULT_MS, text: '20s' },
+  }),
+  'lease-quiet': setting({
+    schema: durationSchema({ minMs: 0, maxMs: LEASE_TERM_MAX_MS }),
+    description: 'a directory below which nothing changed for so long is leased whole',
+    placeholder: 'duration',
+    fallback: { value: LEASE_QUIET_DEFAULT_MS, text: '10s' },
   }),
   insecure: setting({
     schema: switchSchema,

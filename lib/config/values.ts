@@ -51,7 +51,10 @@ export function sizeSchema(bounds: { readonly min: number; readonly max?: number
 }
 
 /** Milliseconds, from a number with ms, s, m, h or d. */
-export function durationSchema(bounds: { readonly minMs: number }): z.ZodType<number> {
+export function durationSchema(bounds: {
+  readonly minMs: number;
+  readonly maxMs?: number;
+}): z.ZodType<number> {
   return valueSchema((given, refuse) => {
     const text = textOf(given);
     const hint = 'write it as 500ms, 10s, 5m, 2h or 7d';
@@ -59,6 +62,9 @@ export function durationSchema(bounds: { readonly minMs: number }): z.ZodType<nu
     const durationMs = ms(text as StringValue);
     if (!Number.isFinite(durationMs)) return refuse('is not a duration', hint);
     if (durationMs < bounds.minMs) return refuse(`is less than ${ms(bounds.minMs)}`, hint);
+    if (bounds.maxMs !== undefined && durationMs > bounds.maxMs) {
+      return refuse(`is more than ${ms(bounds.maxMs)}`, hint);
+    }
     return durationMs;
   });
 }

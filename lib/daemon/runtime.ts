@@ -5,6 +5,7 @@ import { UsageError } from '../base/errors.ts';
 import { type OriginOptions, type Runtime, type Running } from '../cli/runtime.ts';
 import { connectControl, listControls } from '../control/control-client.ts';
 import { detachMount, listMounts } from '../fuse/mountpoint.ts';
+import { leaseSettings } from '../origin/export-leases.ts';
 import { startOrigin } from '../origin/origin-server.ts';
 import { startEventServer } from '../rpc/event-server.ts';
 import { startMetricsServer } from '../rpc/metrics-server.ts';
@@ -15,6 +16,7 @@ import { startInBackground } from './background.ts';
 import { issueCertificates } from './certificates.ts';
 import { doctor } from './doctor.ts';
 import { openChanges } from './export-changes.ts';
+import { openLeaseCalls } from './lease-calls.ts';
 import { openPolicyCalls } from './policy-calls.ts';
 import { startSatellite } from './satellite.ts';
 import { Teardown } from './teardown.ts';
@@ -37,6 +39,7 @@ export function createRuntime(): Runtime {
     forceUnmount: (mountpoint) => detachMount(mountpoint),
     changes: async (options) => openChanges(options),
     policies: async (options) => openPolicyCalls(options),
+    leases: async (options) => openLeaseCalls(options),
     doctor,
   };
 }
@@ -60,6 +63,7 @@ async function runOrigin(options: OriginOptions, version: string): Promise<Runni
       insecure: options.insecure,
       credentials: options.credentials,
       access: options.access,
+      leases: leaseSettings(options.leases),
       clock: systemClock,
       logger,
       metrics,

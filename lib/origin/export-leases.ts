@@ -53,6 +53,12 @@ export interface LeaseSettings {
 
 export const LEASE_SETTINGS_DEFAULT: LeaseSettings = { timing: LEASE_TIMING_DEFAULT, quietMs: 10_000 };
 
+/** A heartbeat every quarter of the term: three may be lost. */
+export function leaseSettings(given: { readonly termMs: number; readonly quietMs: number }): LeaseSettings {
+  const { termMs, quietMs } = given;
+  return { timing: { ...LEASE_TIMING_DEFAULT, termMs, heartbeatMs: Math.round(termMs / 4) }, quietMs };
+}
+
 /** `slow`: it takes no more. `stopping`: the origin ends. */
 export type EndReason = CloseReason | 'slow' | 'stopping';
 

@@ -1,4 +1,5 @@
 /** A runtime that records what it is asked, an output that keeps what is printed, a clock and signals moved by hand. */
+import type { LeaseCalls } from '../../lib/cli/lease-calls.ts';
 import { Readable } from 'node:stream';
 import { type Clock } from '../../lib/base/clock.ts';
 import { type CommandEnvironment } from '../../lib/cli/environment.ts';
@@ -226,6 +227,36 @@ class FakeChanges implements ExportChanges {
   }
 }
 
+class FakeLeaseCalls implements LeaseCalls {
+  readonly #note: (name: string, options: unknown) => void;
+
+  constructor(note: (name: string, options: unknown) => void) {
+    this.#note = note;
+  }
+
+  async sessions(exportName: string | undefined) {
+    this.#note('sessions', exportName);
+    const session = {
+      ...{ session: '0123abcd', export: 'datasets', host: 'gpu-1', tenant: 'local', address: '10.0.0.7' },
+      ...{ labels: { rack: '7' }, connected: false, ageMs: 65_000, expiresInMs: 12_000 },
+      ...{ leases: 3, acknowledgementsOwed: 1, sequence: 9 },
+    };
+    return { sessions: [session], sessionsAwaited: 2, graceLeftMs: 9_000 };
+  }
+
+  async leases(of: unknown) {
+    this.#note('leases', of);
+    return {
+      leases: [{ path: 'train/a', subtree: true, session: '0123abcd', host: 'gpu-1', ageMs: 1_000 }],
+      more: true,
+    };
+  }
+
+  async close() {
+    this.#note('close', undefined);
+  }
+}
+
 export class FakeRuntime implements Runtime {
   readonly version = '1.2.3';
   /** What was asked, in order: the method and its options. */
@@ -264,6 +295,11 @@ export class FakeRuntime implements Runtime {
   async policies(options: unknown) {
     this.asked.push(['policies', options]);
     return this.policyCalls;
+  }
+
+  async leases(options: unknown): Promise<LeaseCalls> {
+    this.asked.push(['leases', options]);
+    return new FakeLeaseCalls((name, of) => this.asked.push([name, of]));
   }
 
   async mounts() {

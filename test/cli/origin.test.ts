@@ -23,6 +23,7 @@ t.test('origin serves the exports it is given until it is asked to stop', async 
         insecure: false,
         credentials: { tlsCert: undefined, tlsKey: undefined, tlsCa: undefined, tokens: undefined },
         access: {},
+        leases: { termMs: 20_000, quietMs: 10_000 },
         metrics: { host: '::1', port: 0 },
         logLevel: 'info',
       },
