@@ -70,6 +70,7 @@ export class HeldNames {
 
   /** Called after something was kept. */
   shrink(): void {
+    this.#metrics.namesCached.set(this.cache.size);
     if (this.#shrinking) return;
     const given = this.cache.shrink();
     if (given.length === 0) return;
@@ -82,6 +83,7 @@ export class HeldNames {
   }
 
   #tell({ everything, names }: Dropped): Promise<void> {
+    this.#metrics.namesCached.set(this.cache.size);
     if (everything) return this.#after(this.#listener.dropAll());
     return names.length === 0 ? this.#told : this.#after(this.#listener.drop(names));
   }

@@ -65,6 +65,11 @@ export class NameCache {
     this.#immutable = options.immutable ?? new ImmutablePaths([]);
   }
 
+  /** Names known, absent ones included. */
+  get size(): number {
+    return this.#names;
+  }
+
   stat(): NameCacheStat {
     let directoriesComplete = 0;
     for (const directory of this.#directories.values()) if (directory.isComplete) directoriesComplete += 1;

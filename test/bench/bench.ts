@@ -1,6 +1,7 @@
-/** `npm run bench -- read | eviction | policy`: how fast it is, against what one would use instead, on this machine. */
+/** `npm run bench -- read | names | eviction | policy`: how fast it is, against what one would use instead, on this machine. */
 import { Command, InvalidArgumentError } from 'commander';
 import { runEvictionBench } from './eviction.ts';
+import { runNamesBench } from './names/names-bench.ts';
 import { runPolicyBench } from './policy.ts';
 import { READ_MEASURES, runReadBench } from './read/read-bench.ts';
 
@@ -39,6 +40,23 @@ program
   .action(async (flags: ReadFlags) => {
     const isMet = await runReadBench({
       only: flags.only,
+      runs: flags.runs,
+      quick: flags.quick === true,
+      json: flags.json === true,
+      dir: flags.dir,
+    });
+    if (!isMet) process.exitCode = 1;
+  });
+
+program
+  .command('names')
+  .description('names under leases: find, stat and small files, against the plain folder')
+  .option('--runs <count>', 'runs of each side; the median counts', positiveInteger, 3)
+  .option('--quick', 'small sizes: does everything work?')
+  .option('--dir <directory>', 'on the disk to be measured; default: the temporary directory')
+  .option('--json', 'print JSON')
+  .action(async (flags: Omit<ReadFlags, 'only'>) => {
+    const isMet = await runNamesBench({
       runs: flags.runs,
       quick: flags.quick === true,
       json: flags.json === true,

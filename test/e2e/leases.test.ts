@@ -180,7 +180,7 @@ t.test(
   { skip },
   async (t) => {
     const leased = await start(t);
-    const { system, a, b, at, put } = leased;
+    const { a, b, at, put } = leased;
     await put('dir/held', 'first');
     await put('dir/slow', 'first');
     fs.readFileSync(at(a, 'dir/held'));
