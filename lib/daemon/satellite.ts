@@ -38,7 +38,7 @@ import { createVfs } from '../vfs/vfs.ts';
 import { controlHandlers } from './control-handlers.ts';
 import { startFetchWorker } from './fetch-worker-thread.ts';
 import { keepingByPolicy } from './keeping-by-policy.ts';
-import { PolicyWatch } from './policy-watch.ts';
+import { PolicyReceiver } from './policy-receiver.ts';
 import { Teardown } from './teardown.ts';
 
 /** How long `status` waits for the origin. */
@@ -102,7 +102,7 @@ async function assemble(
   // The path as the mount table shows it: links are followed here, once.
   const mountpoint = await prepareMountpoint(options.mountpoint, clock);
 
-  const { remote, openStream, watchPolicies, exportInfo } = await openOriginNames({
+  const { remote, openStream, exportInfo } = await openOriginNames({
     address: options.origin,
     credentials: options.credentials,
     exportName: options.exportName,
@@ -111,6 +111,11 @@ async function assemble(
     logger,
     signal,
   });
+  const policies = new PolicyHolder({
+    exportName: options.exportName,
+    host: { name: os.hostname(), labels: options.labels },
+  });
+  const policySets = new PolicyReceiver({ holder: policies, clock, logger });
   const leaseClock = bootClock();
   const held = new HeldNames({
     cache: new NameCache({ immutable: new ImmutablePaths(exportInfo.immutable) }),
@@ -119,7 +124,7 @@ async function assemble(
   });
   const session = new LeaseSession({
     machine: new LeaseClient({ clockRateError: LEASE_TIMING_DEFAULT.clockRateError }),
-    open: openStream,
+    open: (listener) => openStream(listener, (set) => policySets.take(set)),
     held,
     clock: leaseClock,
     nextTurn,
@@ -143,13 +148,8 @@ async function assemble(
   session.start();
   signal.throwIfAborted();
 
-  const policies = new PolicyHolder({
-    exportName: options.exportName,
-    host: { name: os.hostname(), labels: options.labels },
-  });
-  const watch = new PolicyWatch({ open: watchPolicies, holder: policies, clock, prng: systemPrng(), logger });
-  teardown.add('policies', () => watch.close());
-  await watch.first();
+  await policySets.first();
+  signal.throwIfAborted();
 
   const tier = createTierStack([
     createStoreTier({

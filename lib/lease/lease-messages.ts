@@ -189,6 +189,7 @@ export function decodeOriginMessage<Inode>(
         sequence: whole(sequence),
         leases: bounded(message.value.leases).map(decodeReference),
       };
+    case 'policies':
     case undefined:
       throw nonsense('a message of no kind that this release knows');
   }

@@ -9,7 +9,7 @@ import type { Clock } from '../base/clock.ts';
 import { LIST_PAGE_ENTRIES, ORIGIN_DEADLINE_MS } from '../base/limits.ts';
 import type { Grant } from '../lease/lease.ts';
 import { decodeGrant, decodeOriginMessage, encodeSatelliteMessage } from '../lease/lease-messages.ts';
-import type { Grant as GrantMessage } from '../rpc/gen/origin_pb.js';
+import type { Grant as GrantMessage, PolicySet } from '../rpc/gen/origin_pb.js';
 import { PROTOCOL_VERSION } from '../rpc/protocol-version.ts';
 import type { ClientCredentialFiles } from '../rpc/client-credentials.ts';
 import { createOriginClient, type OriginClient } from '../rpc/origin-client.ts';
@@ -53,11 +53,7 @@ export async function openOriginNames(options: {
 }): Promise<{
   readonly remote: RemoteNames;
   /** For the driver of the lease session. */
-  readonly openStream: (listener: LeaseStreamListener) => LeaseStream;
-  /** The policies of the export now, and again after each change. */
-  readonly watchPolicies: (bounds: {
-    readonly signal: AbortSignal;
-  }) => ReturnType<OriginClient['watchPolicies']>;
+  readonly openStream: (listener: LeaseStreamListener, onPolicies: (set: PolicySet) => void) => LeaseStream;
   readonly exportInfo: ExportInfo;
 }> {
   const { address, credentials, exportName, host, clock, logger, signal } = options;
@@ -89,8 +85,7 @@ export async function openOriginNames(options: {
     logger.info({ origin: address, export: exportName, epoch: exportInfo.epoch }, 'opened export');
     return {
       remote: new OriginNames({ client, exportName }),
-      openStream: (listener) => openStream(listener, { client, exportName }),
-      watchPolicies: (bounds) => client.watchPolicies(exportName, bounds),
+      openStream: (listener, onPolicies) => openStream(listener, { client, exportName, onPolicies }),
       exportInfo,
     };
   } catch (error) {
@@ -188,12 +183,20 @@ function grantOf(grant: GrantMessage | undefined, session: SessionId): Grant | u
 /** A message that makes no sense breaks the stream. */
 function openStream(
   listener: LeaseStreamListener,
-  { client, exportName }: { readonly client: OriginClient; readonly exportName: string },
+  options: {
+    readonly client: OriginClient;
+    readonly exportName: string;
+    readonly onPolicies: (set: PolicySet) => void;
+  },
 ): LeaseStream {
+  const { client, exportName, onPolicies } = options;
   const handle = client.openLeaseStream({
     ...listener,
-    message: (message) =>
-      listener.message(decodeOriginMessage(message, (inode) => attributesOf(inode, exportName))),
+    message(message) {
+      // Policies come by the same stream, and are no part of the protocol of leases.
+      if (message.message.case === 'policies') return onPolicies(message.message.value);
+      listener.message(decodeOriginMessage(message, (inode) => attributesOf(inode, exportName)));
+    },
   });
   return {
     send: (message) => handle.send(encodeSatelliteMessage(message, exportName)),

@@ -48,7 +48,6 @@ const table: readonly (readonly [string, Need])[] = [
   ...needsOf<typeof OriginAdminService>({ getOriginStatus: 'anywhere', inspectKeys: 'admin' }),
   // One document for all exports: without the name of one, these take the role on each.
   ...needsOf<typeof PolicyService>({
-    watchPolicies: 'read',
     getPolicies: 'read',
     getPolicyHistory: 'read',
     applyPolicies: 'admin',

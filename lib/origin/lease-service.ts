@@ -7,6 +7,7 @@ import type { RpcServiceImpl } from '../rpc/unary-handler.ts';
 import { serveLeaseStream } from './lease-stream.ts';
 import type { NamespaceIndex } from './namespace-index.ts';
 import { createAnswer, type ServiceContext } from './origin-service.ts';
+import type { PolicyStore } from './policy-store.ts';
 import { findExport, type ServedExport } from './served-export.ts';
 
 /** Of a session's identity, which is not to be guessed. */
@@ -17,8 +18,11 @@ const LEASES_MAX = 10_000;
 type SessionStatus = MessageInitShape<typeof wire.SessionStatusSchema>;
 type LeaseStatus = MessageInitShape<typeof wire.LeaseStatusSchema>;
 
-export function createLeaseService(context: ServiceContext): RpcServiceImpl<typeof wire.LeaseService> {
-  const { exports, index, clock, metrics } = context;
+export function createLeaseService(
+  context: ServiceContext & { readonly policies: PolicyStore },
+): RpcServiceImpl<typeof wire.LeaseService> {
+  const { exports, index, clock, metrics, policies } = context;
+  const leasesOf = (name: string) => findExport(exports, name).leases;
   const answer = createAnswer(context);
   const named = (exportName: string): ServedExport[] =>
     exportName === '' ? [...exports.values()] : [findExport(exports, exportName)];
@@ -26,7 +30,7 @@ export function createLeaseService(context: ServiceContext): RpcServiceImpl<type
     async *session(messages, handler) {
       let code = 'ok';
       try {
-        yield* serveLeaseStream(messages, handler, (name) => findExport(exports, name).leases);
+        yield* serveLeaseStream(messages, handler, { leasesOf, policies });
       } catch (error) {
         code = rpcCodeOf(error);
         throw toConnectError(error);

@@ -1,5 +1,5 @@
 /**
- * One stream of one satellite, between RPC and the leases of its export.
+ * One stream of one satellite, between RPC and the leases of its export; it tells of the export's policies, too.
  *
  * Guarantees: the first message is a hello of this release; messages are taken one after the other; what waits to be
  * sent is bounded; however it ends, the leases are told once, and the satellite is told why.
@@ -13,6 +13,7 @@ import type * as wire from '../rpc/gen/origin_pb.js';
 import { RpcError, type RpcErrorCode } from '../rpc/rpc-errors.ts';
 import { StreamOutbox } from '../rpc/stream-outbox.ts';
 import type { EndReason, ExportLeases } from './export-leases.ts';
+import type { PolicyStore } from './policy-store.ts';
 
 /** Messages to one satellite that it has not taken yet; beyond it the stream is ended. */
 const OUTBOUND_MAX = 10_000;
@@ -37,18 +38,34 @@ const codeOf: Readonly<Record<EndReason, RpcErrorCode | undefined>> = {
 export async function* serveLeaseStream(
   messages: AsyncIterable<wire.SatelliteMessage>,
   handler: HandlerContext,
-  leasesOf: (exportName: string) => ExportLeases,
+  parts: {
+    readonly leasesOf: (exportName: string) => ExportLeases;
+    readonly policies: PolicyStore;
+  },
 ): AsyncGenerator<OriginInit> {
   const caller = callerOf(handler);
   const iterator = messages[Symbol.asyncIterator]();
   const first = await iterator.next();
   if (first.done === true) return;
   if (first.value.message.case !== 'hello') throw new RpcError('invalid', 'the first message is not a hello');
-  const leases = leasesOf(first.value.message.value.exportName);
+  const { exportName } = first.value.message.value;
+  const leases = parts.leasesOf(exportName);
   const outbox = new StreamOutbox<OriginInit>(OUTBOUND_MAX);
+  const sendPolicies = (): boolean => {
+    const { version, document } = parts.policies.setOf(exportName);
+    return outbox.push({ message: { case: 'policies', value: { version: BigInt(version), document } } });
+  };
+  let stopPolicies = (): unknown => undefined;
   const stream = leases.open(
     {
-      send: (message) => outbox.push(encodeOriginMessage(message)),
+      send(message) {
+        if (!outbox.push(encodeOriginMessage(message))) return false;
+        if (message.kind !== 'welcome') return true;
+        stopPolicies = parts.policies.listen(() => {
+          if (!sendPolicies()) outbox.end(new RpcError('unavailable', 'the satellite does not take messages'));
+        });
+        return sendPolicies();
+      },
       close: (reason, text) => {
         const code = codeOf[reason];
         outbox.end(code === undefined ? undefined : new RpcError(code, text));
@@ -77,6 +94,7 @@ export async function* serveLeaseStream(
     yield* outbox;
   } finally {
     handler.signal.removeEventListener('abort', gone);
+    stopPolicies();
     leases.broken(stream);
     // Waits for the message that is being read, which comes when the stream is closed.
     void iterator.return?.().catch(() => undefined);

@@ -105,7 +105,7 @@ export async function startOrigin(options: StartOriginOptions): Promise<Origin> 
       logger,
       services: [
         rpcService(OriginService, createOriginService(context)),
-        rpcService(LeaseService, createLeaseService(context)),
+        rpcService(LeaseService, createLeaseService({ ...context, policies })),
         rpcService(ChangeService, createChangeService(context)),
         rpcService(OriginAdminService, createOriginAdminService(context)),
         rpcService(PolicyService, createPolicyService({ ...context, policies })),

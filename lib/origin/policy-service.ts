@@ -1,18 +1,13 @@
-/**
- * The calls about policies. A satellite's watch is told the set that holds, and after each change the newest one: who
- * is slow misses versions between, never the last.
- */
+/** The calls of people and tools about policies. Satellites are told of them by the stream of their session. */
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type {
   ChangePoliciesResponseSchema,
   PolicyService,
   PolicyVersionSchema,
 } from '../rpc/gen/origin_pb.js';
-import { rpcCodeOf, toConnectError } from '../rpc/rpc-errors.ts';
 import type { RpcServiceImpl } from '../rpc/unary-handler.ts';
 import { createAnswer, type ServiceContext } from './origin-service.ts';
 import type { PolicyChange, PolicyStore, PolicyVersion } from './policy-store.ts';
-import { findExport } from './served-export.ts';
 
 const HISTORY_VERSIONS_MAX = 1_000;
 
@@ -21,7 +16,7 @@ export function createPolicyService(
     readonly policies: PolicyStore;
   },
 ): RpcServiceImpl<typeof PolicyService> {
-  const { exports, logger, metrics, policies } = context;
+  const { logger, policies } = context;
   const answer = createAnswer(context);
   const changed = (change: PolicyChange) => {
     const { version, action, subject, tenant, host } = change.version;
@@ -29,23 +24,6 @@ export function createPolicyService(
     return changeMessage(change);
   };
   return {
-    async *watchPolicies({ exportName }, { signal }) {
-      let code = 'ok';
-      const changes = new Changes(policies, signal);
-      try {
-        findExport(exports, exportName);
-        do {
-          const { version, document } = policies.setOf(exportName);
-          yield { version: BigInt(version), document };
-        } while (await changes.next());
-      } catch (error) {
-        code = rpcCodeOf(error);
-        throw toConnectError(error);
-      } finally {
-        changes.end();
-        metrics.originRequests.inc({ method: 'WatchPolicies', code });
-      }
-    },
     getPolicies: ({ version }) =>
       answer('GetPolicies', async () => {
         const row = policies.get(version === 0n ? undefined : Number(version));
@@ -67,37 +45,6 @@ export function createPolicyService(
     rollbackPolicies: ({ version }, { principal }) =>
       answer('RollbackPolicies', async () => changed(policies.rollback(Number(version), principal))),
   };
-}
-
-/** Whether there was a change since the last time of asking; several are one. */
-class Changes {
-  readonly #stop: () => void;
-  readonly #signal: AbortSignal;
-  #pending = false;
-  #wake: (() => void) | undefined;
-
-  constructor(policies: PolicyStore, signal: AbortSignal) {
-    this.#signal = signal;
-    this.#stop = policies.listen(() => {
-      this.#pending = true;
-      this.#wake?.();
-    });
-    signal.addEventListener('abort', () => this.#wake?.(), { once: true });
-  }
-
-  /** Waits for the next one; false: nobody listens any more. */
-  async next(): Promise<boolean> {
-    if (!this.#pending && !this.#signal.aborted) {
-      await new Promise<void>((resolve) => (this.#wake = resolve));
-      this.#wake = undefined;
-    }
-    this.#pending = false;
-    return !this.#signal.aborted;
-  }
-
-  end(): void {
-    this.#stop();
-  }
 }
 
 function changeMessage({

@@ -82,7 +82,6 @@ export function createOriginClient(options: {
   });
   const admin = createClient(OriginAdminService, transport);
   const changes = createClient(ChangeService, transport);
-  const policies = createClient(PolicyService, transport);
   const leases = createClient(LeaseService, transport);
   let closed = false;
 
@@ -153,15 +152,6 @@ export function createOriginClient(options: {
     applyPolicies: unary(PolicyService.method.applyPolicies),
     deletePolicy: unary(PolicyService.method.deletePolicy),
     rollbackPolicies: unary(PolicyService.method.rollbackPolicies),
-    /** The policies of an export now, and again after each change. Ends with the caller's signal. @throws RpcError */
-    async *watchPolicies(exportName: string, { signal }: { readonly signal: AbortSignal }) {
-      try {
-        yield* policies.watchPolicies({ exportName }, { signal });
-      } catch (error) {
-        if (signal.aborted) throw signal.reason;
-        throw connectionError(error, isEncrypted);
-      }
-    },
     /** Ends the connection; calls under way fail. */
     close(): void {
       closed = true;

@@ -56,7 +56,6 @@ t.test('every method of the schema has a role', async (t) => {
     Refresh: 'admin',
     GetOriginStatus: 'read',
     InspectKeys: 'admin',
-    WatchPolicies: 'read',
     GetPolicies: 'read',
     GetPolicyHistory: 'read',
     ApplyPolicies: 'admin',

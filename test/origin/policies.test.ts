@@ -1,10 +1,10 @@
 /** The document of policies at the origin: kept, told to satellites, gone back to. */
 import t, { type Test } from 'tap';
 import { systemClock } from '../../lib/base/clock.ts';
+import { openOriginNames } from '../../lib/namespace/origin-names.ts';
 import { startOrigin, type Origin } from '../../lib/origin/origin-server.ts';
 import { createOriginClient, type OriginClient } from '../../lib/rpc/origin-client.ts';
-import { RpcError } from '../../lib/rpc/rpc-errors.ts';
-import { originOptions, temporaryDirectory } from './origin-fixture.ts';
+import { logger, originOptions, temporaryDirectory } from './origin-fixture.ts';
 
 async function start(
   t: Test,
@@ -97,33 +97,61 @@ t.test('origin warns of exports that it does not serve, and changes nothing when
   t.equal((await client.getPolicies({ version: 0n })).version?.version, 0n);
 });
 
-t.test('a watch tells the policies of its export at once, and after every change', async (t) => {
-  const { origin, client } = await start(t, await temporaryDirectory(t));
-  const both = { one: pin, far: 'match: { export: home }, cache: { pin: true }' };
-  await client.applyPolicies({ document: documentOf(both) });
-  const abort = new AbortController();
-  const sets = client.watchPolicies('data', { signal: abort.signal });
-  const next = async () => {
-    const { value, done } = await sets.next();
-    if (done === true) throw new Error('the watch has ended');
-    const names = (JSON.parse(value.document) as { policies: { name: string }[] }).policies.map(
-      ({ name }) => name,
-    );
-    return `${value.version}: ${names.join()}`;
+/** Sets as a satellite's stream brings them: the version, and the names of the policies. */
+async function sets(t: Test, address: string, exportName: string) {
+  const { openStream, remote } = await openOriginNames({
+    address,
+    exportName,
+    host: 'test',
+    clock: systemClock,
+    logger,
+  });
+  t.teardown(() => remote.close());
+  const told: string[] = [];
+  let wake = (): void => undefined;
+  const kinds: string[] = [];
+  const stream = openStream(
+    {
+      opened: () => stream.send({ kind: 'hello', host: 'test', labels: {}, earlier: undefined }),
+      message: ({ kind }) => void kinds.push(kind),
+      broken: () => void kinds.push('broken'),
+    },
+    ({ version, document }) => {
+      t.same(kinds, ['welcome'], 'the welcome comes first');
+      const { policies } = JSON.parse(document) as {
+        readonly policies: readonly { readonly name: string }[];
+      };
+      told.push(`${version}: ${policies.map(({ name }) => name).join()}`);
+      wake();
+    },
+  );
+  return {
+    async next(): Promise<string> {
+      while (told.length === 0) await new Promise<void>((resolve) => (wake = resolve));
+      return told.shift()!;
+    },
+    end: () => stream.end(),
   };
-  t.equal(await next(), '1: one', 'nothing of another export');
-  await client.applyPolicies({ document: documentOf({ ...both, two: pin.replace('a/', 'b/') }) });
-  t.equal(await next(), '2: one,two');
-  await client.deletePolicy({ name: 'one' });
-  await client.deletePolicy({ name: 'far' });
-  t.match(await next(), /^[34]: two/);
-  abort.abort(new Error('enough'));
-  await t.rejects(sets.next(), { message: 'enough' });
+}
 
-  await t.rejects(client.watchPolicies('nothing', { signal: new AbortController().signal }).next(), RpcError);
-  const open = client.watchPolicies('home', { signal: new AbortController().signal });
-  await open.next();
-  const ended = open.next();
-  await origin.close();
-  t.equal((await ended).done, true, 'ends with the origin');
-});
+t.test(
+  'a session is told the policies of its export behind its welcome, and after every change',
+  async (t) => {
+    const { origin, client } = await start(t, await temporaryDirectory(t));
+    const both = { one: pin, far: 'match: { export: home }, cache: { pin: true }' };
+    await client.applyPolicies({ document: documentOf(both) });
+    const data = await sets(t, origin.address, 'data');
+    t.equal(await data.next(), '1: one', 'nothing of another export');
+    const home = await sets(t, origin.address, 'home');
+    t.equal(await home.next(), '1: one,far');
+    await client.applyPolicies({ document: documentOf({ ...both, two: pin.replace('a/', 'b/') }) });
+    t.equal(await data.next(), '2: one,two');
+    t.equal(await home.next(), '2: one,far,two');
+    await client.deletePolicy({ name: 'one' });
+    t.equal(await data.next(), '3: two');
+    data.end();
+    await client.deletePolicy({ name: 'far' });
+    await home.next();
+    t.equal(await home.next(), '4: two');
+  },
+);

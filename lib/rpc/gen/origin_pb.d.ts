@@ -738,6 +738,14 @@ export declare type OriginMessage = Message<"perigee.v1.OriginMessage"> & {
      */
     value: Recall;
     case: "recall";
+  } | {
+    /**
+     * What holds for the export: behind a welcome, and after each change.
+     *
+     * @generated from field: perigee.v1.PolicySet policies = 7;
+     */
+    value: PolicySet;
+    case: "policies";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1704,22 +1712,6 @@ export declare type ListLeasesResponse = Message<"perigee.v1.ListLeasesResponse"
 export declare const ListLeasesResponseSchema: GenMessage<ListLeasesResponse>;
 
 /**
- * @generated from message perigee.v1.WatchPoliciesRequest
- */
-export declare type WatchPoliciesRequest = Message<"perigee.v1.WatchPoliciesRequest"> & {
-  /**
-   * @generated from field: string export_name = 1;
-   */
-  exportName: string;
-};
-
-/**
- * Describes the message perigee.v1.WatchPoliciesRequest.
- * Use `create(WatchPoliciesRequestSchema)` to create a new message.
- */
-export declare const WatchPoliciesRequestSchema: GenMessage<WatchPoliciesRequest>;
-
-/**
  * The policies that are about one export.
  *
  * @generated from message perigee.v1.PolicySet
@@ -2189,17 +2181,7 @@ export declare const OriginAdminService: GenService<{
  */
 export declare const PolicyService: GenService<{
   /**
-   * For satellites: what holds now, and after each change what holds then.
-   *
-   * @generated from rpc perigee.v1.PolicyService.WatchPolicies
-   */
-  watchPolicies: {
-    methodKind: "server_streaming";
-    input: typeof WatchPoliciesRequestSchema;
-    output: typeof PolicySetSchema;
-  },
-  /**
-   * For people and tools. Each change makes a new version, also a rollback.
+   * For people and tools; satellites are told by their session's stream. Each change makes a new version, also a rollback.
    *
    * @generated from rpc perigee.v1.PolicyService.GetPolicies
    */
