@@ -62,7 +62,8 @@ export async function* serveLeaseStream(
         if (!outbox.push(encodeOriginMessage(message))) return false;
         if (message.kind !== 'welcome') return true;
         stopPolicies = parts.policies.listen(() => {
-          if (!sendPolicies()) outbox.end(new RpcError('unavailable', 'the satellite does not take messages'));
+          if (!sendPolicies())
+            outbox.end(new RpcError('unavailable', 'the satellite does not take messages'));
         });
         return sendPolicies();
       },
