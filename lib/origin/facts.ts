@@ -121,7 +121,7 @@ export class Facts {
         !this.#contradicts(effect, { directory: inode, isListed: state === 'listed' }),
     });
     const added = done.filter(({ kind }) => kind === 'insert').map(({ name }) => name);
-    this.#questions.changed(inode, added);
+    this.#questions.changed(inode, added, question);
     if (refused.length === 0) return { added: added.length, changed: 0, gone: 0 };
     const differences = await this.#change(
       inode,

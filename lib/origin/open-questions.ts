@@ -20,10 +20,13 @@ export class OpenQuestions {
     return question;
   }
 
-  changed(directory: number, names: Iterable<string>): void {
+  /** @param by the question whose answer changed them: what it still says of them is later */
+  changed(directory: number, names: Iterable<string>, by?: Question): void {
     const questions = this.#open.get(directory);
     if (questions === undefined) return;
-    for (const name of names) for (const question of questions) question.changed(name);
+    for (const name of names) {
+      for (const question of questions) if (question !== by) question.changed(name);
+    }
   }
 
   /** The keys of the directory are others now. */

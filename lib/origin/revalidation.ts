@@ -108,7 +108,7 @@ export class Revalidation {
           ...(token === undefined ? {} : { token }),
         });
         const placements = placementsOf(page, { keyPrefix, probe: this.#probe });
-        const met = new Set(placements.map(({ name }) => name));
+        const met = new Set(placements.map(({ name, found }) => placeOf(name, found?.kind)));
         const shown = await this.#facts.settle(directory, placements, { evidence: 'listing', question });
         token = page.nextToken;
         const last = [page.objects.at(-1)?.key ?? '', page.prefixes.at(-1) ?? ''].sort(compareBytes)[1] ?? '';
@@ -146,12 +146,12 @@ export class Revalidation {
     };
     const isInSpan = (place: string): boolean =>
       compareBytes(place, after) > 0 && (through === undefined || compareBytes(place, through) <= 0);
-    // A directory `a` stands as `a/` among keys, behind `a-b`, but its row is before that of `a-b`.
+    // A directory `a` stands as `a/`, behind `a-b`, but its row is before that of `a-b`.
     const early = await Promise.all(unsettledNames(after).map((name) => this.#index.child(key, name)));
     const rowsOf = (rows: typeof early): string[] =>
       rows
         .filter((row) => row !== undefined)
-        .filter((row) => !met.has(row.name) && isInSpan(row.kind === 'directory' ? `${row.name}/` : row.name))
+        .filter(({ name, kind }) => !met.has(placeOf(name, kind)) && isInSpan(placeOf(name, kind)))
         .map(({ name }) => name);
     await review(rowsOf(early));
     const below = through === undefined ? undefined : `${through}\0`;
@@ -170,4 +170,9 @@ export class Revalidation {
     const [oldest] = this.#dueMs.size > AGES_MAX ? this.#dueMs.keys() : [];
     if (oldest !== undefined) this.#dueMs.delete(oldest);
   }
+}
+
+/** Where a name stands among the keys of its directory. An object does not stand for a directory of its name. */
+function placeOf(name: string, kind: string | undefined): string {
+  return kind === 'directory' ? `${name}/` : name;
 }

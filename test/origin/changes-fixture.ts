@@ -4,7 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { pino } from 'pino';
 import type { Test } from 'tap';
-import { systemClock } from '../../lib/base/clock.ts';
+import { type Clock, systemClock } from '../../lib/base/clock.ts';
 import { LEASE_SETTINGS_DEFAULT } from '../../lib/origin/export-leases.ts';
 import { parseExports } from '../../lib/origin/export-options.ts';
 import type { IndexedInode } from '../../lib/origin/index-rows.ts';
@@ -28,9 +28,10 @@ export interface ChangedExport {
 
 export async function openChanged(
   store: MemoryStore,
-  options: { readonly file: string; readonly url?: string },
+  options: { readonly file: string; readonly url?: string; readonly clock?: Clock },
 ): Promise<ChangedExport> {
-  const index = new NamespaceIndex({ file: options.file, clock: systemClock });
+  const clock = options.clock ?? systemClock;
+  const index = new NamespaceIndex({ file: options.file, clock });
   const [parsed] = parseExports([
     { name: 'data', url: options.url ?? 'memory://bucket?attributes=head&exclusive=true' },
   ]);
@@ -38,7 +39,7 @@ export async function openChanged(
   const served = await openServedExport(parsed, {
     index,
     openStore: () => store,
-    clock: systemClock,
+    clock,
     logger: pino({ level: 'silent' }),
     metrics: createMetrics(),
     leases: LEASE_SETTINGS_DEFAULT,
