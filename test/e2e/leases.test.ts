@@ -19,8 +19,8 @@ interface Leased {
   readonly a: MountedSystem;
   readonly b: MountedSystem;
   readonly at: (mount: MountedSystem, name: string) => string;
-  put(name: string, content: string): Promise<void>;
-  cli(command: string, ...args: readonly string[]): Promise<void>;
+  readonly put: (name: string, content: string) => Promise<void>;
+  readonly cli: (command: string, ...args: readonly string[]) => Promise<void>;
   /** A counter of mount `a`, summed over the labels that match. */
   counter(name: string, labels?: RegExp): Promise<number>;
 }
