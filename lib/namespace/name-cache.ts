@@ -18,7 +18,7 @@ import { ImmutablePaths } from './immutable-paths.ts';
 import type { DirectoryEntry, DroppedName, InodeAttributes, ListPage } from './namespace.ts';
 import { type Question, Questions, type Subject } from './questions.ts';
 
-/** Names of facts; one takes about NAME_BYTES of memory. */
+/** Names of facts. One with its version and key takes about 700 bytes, so that these are near 1.4 GB. */
 export const NAMES_MAX_DEFAULT = 2_000_000;
 /** How full the cache is after directories were given up, so that this is not done for every name. */
 const KEPT_FRACTION = 0.9;

@@ -197,7 +197,7 @@ t.test('a broken stream is opened again, and names its session; names are used m
     kind: 'hello',
     earlier: { session: '0123456789abcdef', lastSequence: 0, reclaim: [{ directory: ROOT }] },
   });
-  await receive({ ...WELCOME, resumed: true } as typeof WELCOME);
+  await receive({ ...WELCOME, resumed: true });
   t.not(cache.name(ROOT, 'a'), undefined, 'resumed: nothing is lost');
   t.equal(lives(), 2);
 });
@@ -212,7 +212,7 @@ t.test('a session that is not resumed drops everything, and says so only when th
   await settle();
   const kernel = Promise.withResolvers<void>();
   holdKernel(kernel.promise);
-  await receive({ ...WELCOME, session: 'another' as SessionId } as typeof WELCOME);
+  await receive({ ...WELCOME, session: 'another' as SessionId });
   t.equal(cache.size, 0);
   t.same(told, ['all']);
   t.same(kinds(), ['hello']);
