@@ -15,6 +15,9 @@ import { OpenFlag } from './opcodes.ts';
 import { ErrnoError, type FileSystemOperations, type OpenReply } from './operations.ts';
 import type { OpenAnswer } from './reply-encoder.ts';
 
+/** Of open(2), from include/uapi/asm-generic/fcntl.h. */
+const O_ACCMODE = 3;
+const O_RDWR = 2;
 /** Open files and directories of one mount; the kernel's own limits on descriptors are far lower. */
 const HANDLES_MAX = 1_048_576;
 
@@ -27,6 +30,11 @@ export interface HoldingsOptions {
   readonly limitReached: (limit: string) => void;
 }
 
+interface OpenFile {
+  readonly node: NodeId;
+  readonly isMappable: boolean;
+}
+
 export class Holdings {
   readonly #operations: FileSystemOperations;
   readonly #logger: Logger;
@@ -34,7 +42,9 @@ export class Holdings {
   readonly #handlesMax: number;
   readonly #limitReached: (limit: string) => void;
   readonly #nodes = new NodeTable();
-  readonly #files = new Map<bigint, NodeId>();
+  readonly #files = new Map<bigint, OpenFile>();
+  /** Handles of each node through which a mapping can change pages that we have not been sent yet. */
+  readonly #mappable = new Map<NodeId, number>();
   readonly #directories = new Map<bigint, NodeId>();
   #ended = false;
 
@@ -103,18 +113,28 @@ export class Holdings {
     throw new ErrnoError(Errno.ENOMEM, 'too many open handles');
   }
 
-  openFile(node: NodeId, reply: OpenReply): OpenAnswer {
+  /** @param open.flags of open(2) */
+  openFile(node: NodeId, open: { readonly reply: OpenReply; readonly flags: number }): OpenAnswer {
+    const { reply, flags } = open;
     invariant(!this.#files.has(reply.handle), 'a file system gives each open its own handle');
-    this.#files.set(reply.handle, node);
     const backingId = this.#backing.open(node, reply.backing?.fd);
+    const isMappable = backingId === NO_BACKING && (flags & O_ACCMODE) === O_RDWR;
+    this.#files.set(reply.handle, { node, isMappable });
+    if (isMappable) this.#mappable.set(node, (this.#mappable.get(node) ?? 0) + 1);
     return { flags: openFlags(reply, backingId), backingId };
   }
 
+  /** The kernel may have pages of it that a mapping changed, and that it has not sent us. */
+  mayHaveUnsent(node: NodeId): boolean {
+    return this.#mappable.has(node);
+  }
+
   closeFile(handle: bigint): void {
-    const node = this.#files.get(handle);
-    if (node === undefined || this.#ended) return;
+    const file = this.#files.get(handle);
+    if (file === undefined || this.#ended) return;
     this.#files.delete(handle);
-    this.#backing.close(node);
+    this.#backing.close(file.node);
+    if (file.isMappable) this.#unmappable(file.node);
     this.#quietly('release', () => this.#operations.release(handle));
   }
 
@@ -128,6 +148,12 @@ export class Holdings {
   closeDirectory(handle: bigint): void {
     if (this.#directories.delete(handle))
       this.#quietly('releasedir', () => this.#operations.releaseDirectory(handle));
+  }
+
+  #unmappable(node: NodeId): void {
+    const left = (this.#mappable.get(node) ?? 1) - 1;
+    if (left > 0) this.#mappable.set(node, left);
+    else this.#mappable.delete(node);
   }
 
   /** For operations that cannot fail: if one does, nobody is waiting for the error. */

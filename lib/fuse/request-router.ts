@@ -61,16 +61,17 @@ export class RequestRouter {
   readonly #writes: WriteOperations | undefined;
 
   constructor(options: RouterOptions) {
-    const { writes, locks, holdings, respond, readBytesMax } = options;
+    const { operations, writes, locks, holdings, respond, readBytesMax } = options;
     const scratch = this.#scratch;
-    this.#operations = options.operations;
+    this.#operations = operations;
     this.#writes = writes;
     this.#holdings = holdings;
     this.#respond = respond;
     this.#readBytesMax = readBytesMax;
     this.#buffers = new ReadBuffers(readBytesMax);
     this.#writeRouter =
-      writes && new WriteRouter({ writes, holdings, respond, scratch, writeBytesMax: readBytesMax });
+      writes &&
+      new WriteRouter({ operations, writes, holdings, respond, scratch, writeBytesMax: readBytesMax });
     this.#lockRouter = locks && new LockRouter({ locks, holdings, respond, scratch });
   }
 
@@ -170,7 +171,7 @@ export class RequestRouter {
     const reply = await this.#operations.open(request.node, flags, request);
     if (this.#holdings.ended) return;
     const { handle } = reply;
-    const answer = this.#holdings.openFile(request.node, reply);
+    const answer = this.#holdings.openFile(request.node, { reply, flags });
     try {
       if (dropSetIds) await this.#writes?.setAttributes(request.node, { dropSetIds, handle }, request);
     } catch (error) {

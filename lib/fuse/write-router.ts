@@ -4,9 +4,10 @@
  * reader until the file system is done with the bytes, so that they are never copied.
  */
 import type { NodeId } from '../base/brand.ts';
+import { Errno } from './errno.ts';
 import type { Holdings } from './holdings.ts';
 import { Opcode } from './opcodes.ts';
-import type { EntryReply } from './operations.ts';
+import { ErrnoError, type EntryReply, type FileSystemOperations } from './operations.ts';
 import type { ReplyScratch } from './reply-encoder.ts';
 import { decodeName, type RequestBytes } from './request-decoder.ts';
 import type { Request } from './request.ts';
@@ -25,6 +26,7 @@ import {
   decodeSymlink,
   decodeSync,
   decodeWrite,
+  type SeekRequest,
 } from './write-decoder.ts';
 import type { WriteOperations } from './write-operations.ts';
 
@@ -38,6 +40,7 @@ export interface RequestInput extends RequestBytes {
 export type Respond = (request: Request, errno: number, body?: Uint8Array) => boolean;
 
 export interface WriteRouterOptions {
+  readonly operations: FileSystemOperations;
   readonly writes: WriteOperations;
   readonly holdings: Holdings;
   readonly respond: Respond;
@@ -46,6 +49,7 @@ export interface WriteRouterOptions {
 }
 
 export class WriteRouter {
+  readonly #operations: FileSystemOperations;
   readonly #writes: WriteOperations;
   readonly #holdings: Holdings;
   readonly #respond: Respond;
@@ -53,6 +57,7 @@ export class WriteRouter {
   readonly #writeBytesMax: number;
 
   constructor(options: WriteRouterOptions) {
+    this.#operations = options.operations;
     this.#writes = options.writes;
     this.#holdings = options.holdings;
     this.#respond = options.respond;
@@ -161,7 +166,7 @@ export class WriteRouter {
     const { entry, open } = await this.#writes.create(at(request, name), how, request);
     if (this.#holdings.ended) return;
     this.#holdings.holdNode(entry.node);
-    const answer = this.#holdings.openFile(entry.node, open);
+    const answer = this.#holdings.openFile(entry.node, { reply: open, flags: how.flags });
     if (this.#respond(request, 0, this.#scratch.created(entry, open.handle, answer))) return;
     this.#holdings.closeFile(open.handle);
     this.#holdings.forget(entry.node, 1n);
@@ -184,8 +189,21 @@ export class WriteRouter {
 
   async #seek(request: Request, input: RequestInput): Promise<void> {
     const { handle, ...to } = decodeSeek(input);
-    const found = await this.#writes.seek(this.#holdings.file(handle), to, request);
+    this.#holdings.file(handle);
+    const found = this.#holdings.mayHaveUnsent(request.node)
+      ? await this.#seekWithoutHoles(request, { handle, ...to })
+      : await this.#writes.seek(handle, to, request);
     this.#respond(request, 0, this.#scratch.count(found));
+  }
+
+  /**
+   * The kernel asks for holes without sending first what mappings have changed: one of our holes may hold bytes by now.
+   * So the file has none as long as it may be mapped.
+   */
+  async #seekWithoutHoles(request: Request, { handle, offset, kind }: SeekRequest): Promise<number> {
+    const { attributes } = await this.#operations.attributes(request.node, handle, request);
+    if (offset >= attributes.sizeBytes) throw new ErrnoError(Errno.ENXIO, 'beyond the end');
+    return kind === 'data' ? offset : attributes.sizeBytes;
   }
 
   async #copy(request: Request, input: RequestInput): Promise<void> {

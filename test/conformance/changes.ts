@@ -6,12 +6,19 @@ import { chmod, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { attributes } from './changes-attributes.ts';
+import { contents } from './changes-contents.ts';
 import { files } from './changes-files.ts';
 import { locks } from './changes-locks.ts';
 import { names } from './changes-names.ts';
 import { type Change, Place } from './check.ts';
 
-const changes: Readonly<Record<string, Change>> = { ...files, ...names, ...attributes, ...locks };
+const changes: Readonly<Record<string, Change>> = {
+  ...files,
+  ...contents,
+  ...names,
+  ...attributes,
+  ...locks,
+};
 
 export interface ChangesOptions {
   /** Empty, and open to every user. */

@@ -5,6 +5,7 @@ import { KernelSession } from '../../lib/fuse/kernel-session.ts';
 import { Opcode } from '../../lib/fuse/opcodes.ts';
 import type { DriverConnection, FileSystemOperations } from '../../lib/fuse/operations.ts';
 import type { BackingRegistrar } from '../../lib/fuse/backing.ts';
+import type { LockOperations, WriteOperations } from '../../lib/fuse/write-operations.ts';
 import { createLogger, type Logger } from '../../lib/telemetry/log.ts';
 import { createMetrics } from '../../lib/telemetry/metrics.ts';
 
@@ -136,12 +137,19 @@ export class FakeKernel {
 
   constructor(
     operations: FileSystemOperations,
-    options: { readonly registrar?: BackingRegistrar; readonly connection?: DriverConnection } = {},
+    options: {
+      readonly registrar?: BackingRegistrar;
+      readonly connection?: DriverConnection;
+      readonly writes?: WriteOperations | undefined;
+      readonly locks?: LockOperations | undefined;
+    } = {},
   ) {
     const logger = createLogger({ level: 'silent' });
     const record = (_fields: unknown, text: string): void => void this.log.push(text);
     this.session = new KernelSession({
       operations,
+      writes: options.writes,
+      locks: options.locks,
       metrics: this.metrics,
       clock: systemClock,
       logger: Object.assign(Object.create(logger) as Logger, { error: record, warn: record }),

@@ -88,8 +88,12 @@ export class SparseContent implements FileContent {
 
   seek(offset: number, kind: 'data' | 'hole'): number | undefined {
     if (offset >= this.#size) return undefined;
-    for (let at = offset; at < this.#size; at = (Math.floor(at / PAGE) + 1) * PAGE)
-      if (this.#pages.has(Math.floor(at / PAGE)) === (kind === 'data')) return at;
+    const first = Math.floor(offset / PAGE);
+    let page = first;
+    if (kind === 'hole') while (this.#pages.has(page)) page++;
+    else page = Math.min(...[...this.#pages.keys()].filter((each) => each >= first));
+    const found = Math.max(offset, page * PAGE);
+    if (found < this.#size) return found;
     return kind === 'hole' ? this.#size : undefined;
   }
 

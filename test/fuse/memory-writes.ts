@@ -23,6 +23,8 @@ import { keyOf, type Kind, type MemoryNode, type MemoryTree, nowNs } from './mem
 
 const O_EXCL = 0o200;
 const O_TRUNC = 0o1000;
+/** Copied at a time: programs ask again. */
+const COPY_BYTES_MAX = 8 * 1024 * 1024;
 const SET_UID = 0o4000;
 const SET_GID = 0o2000;
 const GROUP_MAY_EXECUTE = 0o010;
@@ -206,7 +208,8 @@ export class MemoryWrites implements WriteOperations {
     to: { readonly handle: bigint; readonly offset: number; readonly length: number },
   ): Promise<number> {
     this.#called('copy_file_range', `${from.offset}+${to.length} to ${to.offset}`);
-    const bytes = this.#tree.file(from.handle).content.read(from.offset, to.length);
+    const length = Math.min(to.length, COPY_BYTES_MAX);
+    const bytes = this.#tree.file(from.handle).content.read(from.offset, length);
     this.#tree.file(to.handle).content.write(to.offset, bytes);
     return bytes.length;
   }
