@@ -6,7 +6,7 @@ import { type Blob, type BlobBody, initialBlobState } from './blob.ts';
 import { BlockGeometry, BlockSet } from './block-map.ts';
 import type { BlobRow, UsageRow } from './catalog.ts';
 import type { Usage } from './eviction-policy.ts';
-import { KEEP_AS_USUAL } from './keepings.ts';
+import { KEEP_AS_USUAL } from './keeping.ts';
 
 /** Why a blob was let in; the only reason until policies give others. */
 const ADMISSION_FIRST_MISS = 'first-miss';

@@ -18,7 +18,7 @@ import { InvariantError } from '../lib/base/errors.ts';
 import type { VersionSource } from '../lib/tiers/tier.ts';
 import type { BlockGeometry, BlockSet } from './block-map.ts';
 import type { Fill } from './fill.ts';
-import type { Keeping } from './keepings.ts';
+import type { Keeping } from './keeping.ts';
 
 export type BlobState =
   | { readonly kind: 'filling' }

@@ -14,26 +14,8 @@
 import type { Clock } from '../lib/base/clock.ts';
 import type { Blob } from './blob.ts';
 import type { EvictionPolicy } from './eviction-policy.ts';
+import { KEEP_AS_USUAL, type Keeping, type KeepingOf, type KeptFile } from './keeping.ts';
 import { PINNED_FRACTION_MAX } from './limits.ts';
-
-/** Equal ones are one object: blobs are many, ways to keep them few. */
-export interface Keeping {
-  /** When a version is let in: at its first miss, when it is opened again after one, or not at all. */
-  readonly admit: 'first-miss' | 'second-miss' | 'never';
-  readonly pinned: boolean;
-  readonly ttlMs: number | undefined;
-  readonly rank: number;
-}
-
-export const KEEP_AS_USUAL: Keeping = { admit: 'first-miss', pinned: false, ttlMs: undefined, rank: 0 };
-
-export interface KeptFile {
-  readonly exportName: string;
-  readonly path: string;
-  readonly sizeBytes: number;
-}
-
-export type KeepingOf = (file: KeptFile) => Keeping;
 
 /** Uses that a version must have before `second-miss` lets it in, the one under way among them. */
 const SECOND_MISS_USES = 2;

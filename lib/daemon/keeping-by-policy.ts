@@ -1,5 +1,5 @@
 /** How the tier keeps files, as the policies of a satellite say. Equal ways to keep are one object, as the tier wants it. */
-import { KEEP_AS_USUAL, type Keeping, type KeepingOf } from '../../cache/keepings.ts';
+import { KEEP_AS_USUAL, type Keeping, type KeepingOf } from '../../cache/keeping.ts';
 import type { Settings } from '../policy/policy.ts';
 import type { PolicyHolder } from '../policy/policy-holder.ts';
 

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { KEEP_AS_USUAL, type Keeping } from '../../cache/keepings.ts';
+import { KEEP_AS_USUAL, type Keeping } from '../../cache/keeping.ts';
 import { nextTurn } from '../../lib/base/clock.ts';
 import { BLOCK, openFixture, openVersion, temporaryDirectory } from './fixture.ts';
 import { sourceOf } from './fake-tier.ts';
