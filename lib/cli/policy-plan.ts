@@ -178,7 +178,7 @@ function tell(
       `${mountpoint}: ${policy} is ${percent.toFixed(1)}% of the cache of ${bytesText(capacityBytes)}${over}`,
     );
   }
-  out.note(`note: ${countText(filesSeen, 'file')} looked at; caches of other hosts are not known here`);
+  out.line(`looked at ${countText(filesSeen, 'file')}; caches of other hosts are not known here`);
   if (isCut)
     out.note('note: cut there: there are more files, and the counts are too low; --files-max looks at more');
 }

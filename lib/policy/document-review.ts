@@ -14,7 +14,7 @@ export interface Warning {
 }
 
 /** Sections that are kept and distributed, but that nothing acts upon yet. */
-const SECTIONS_TO_COME = ['prefetch', 'write'] as const;
+const SECTIONS_TO_COME = ['prefetch', 'write', 'consistency'] as const;
 
 export function reviewPolicies(policies: readonly Policy[]): Warning[] {
   return [...policies.flatMap(reviewPolicy), ...contradictions(policies)];

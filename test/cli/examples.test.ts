@@ -12,7 +12,9 @@ import { FakeControl, fakeWorld } from './fakes.ts';
 const readme = fs.readFileSync(path.join(import.meta.dirname, '../../README.md'), 'utf8');
 const sections = { origin: originSettings, mount: mountSettings };
 
-const configFile = path.join(t.testdir({ 'perigee.yaml': blocks('yaml')[0] ?? '' }), 'perigee.yaml');
+const [configuration = '', policies = ''] = blocks('yaml');
+const files = t.testdir({ 'perigee.yaml': configuration, 'policies.yaml': policies });
+const configFile = path.join(files, 'perigee.yaml');
 
 /** Runs a line as a shell would read it, in a world with one mount. */
 async function runLine(
@@ -22,7 +24,11 @@ async function runLine(
   const at = words.indexOf('perigee');
   const env = Object.fromEntries(words.slice(0, at).map((word) => word.split('=') as [string, string]));
   // The usual file need not be there: the README's own stands for it.
-  const rest = words.slice(at + 1).map((word) => (word === '/etc/perigee/perigee.yaml' ? configFile : word));
+  const named: Record<string, string> = {
+    '/etc/perigee/perigee.yaml': configFile,
+    'policies.yaml': path.join(files, 'policies.yaml'),
+  };
+  const rest = words.slice(at + 1).map((word) => named[word] ?? word);
   const world = fakeWorld({ env });
   world.runtime.controls.set('/mnt/data', new FakeControl('/mnt/data'));
   world.runtime.running.end();

@@ -179,8 +179,9 @@ policies:
     'train     new      3      151 GiB  1        train/',
     '/mnt/data: imagenet is 151.0% of the cache of 100 GiB, more than it can hold',
     '/mnt/data: train is 151.0% of the cache of 100 GiB, more than it can hold',
+    'looked at 3 files; caches of other hosts are not known here',
   ]);
-  t.match(out.stderr, [/3 files looked at; caches of other hosts are not known/]);
+  t.same(out.stderr, []);
 });
 
 t.test('policy plan says when it was cut, and ends as partly done', async (t) => {
@@ -189,7 +190,8 @@ t.test('policy plan says when it was cut, and ends as partly done', async (t) =>
   const file = fileOf(t, simple);
   t.equal(await run('policy', 'plan', '-f', file, '--files-max', '3', ...ORIGIN), 3);
   t.match(out.stdout.join('\n'), /a {7}new {5}3 /);
-  t.match(out.stderr, [/3 files/, /cut there/]);
+  t.match(out.stdout.at(-1), /looked at 3 files/);
+  t.match(out.stderr, [/cut there/]);
   t.equal(await run('policy', 'plan', '-f', file, '--files-max', '0', ...ORIGIN), 2);
   const json = world();
   t.equal(await json.run('policy', 'plan', '-f', file, '--json', ...ORIGIN), 0);

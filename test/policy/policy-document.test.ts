@@ -223,6 +223,7 @@ t.test('policy document warns of what is hardly meant', async (t) => {
     [one('    prefetch: { on: [open], what: file, depth: 2 }'), /depth: has no effect with what: file/],
     [one('    prefetch: { on: [open], what: subtree, ahead: 2 }'), /ahead: has no effect with what: subtree/],
     [one('    prefetch: { on: [open] }'), /keeps it and does not act upon it/],
+    [one('    consistency: { immutable: true }'), /keeps it and does not act upon it/],
     [one('    write: { mode: back }'), /keeps it and does not act upon it/],
     [one('    cache: { pin: true, admit: never }'), /pin: has no effect/],
   ];
