@@ -1,5 +1,5 @@
 /** The proxies that stand before stores in tests: without a fault nothing changes, with a seed the same faults happen again. */
-import { createServer } from 'node:http';
+import { createServer, get, type IncomingMessage } from 'node:http';
 import { type AddressInfo } from 'node:net';
 import t, { type Test } from 'tap';
 import { startLatencyProxy } from './latency-proxy.ts';
@@ -44,6 +44,32 @@ t.test('proxies pass requests and answers on as they are', async (t) => {
     await proxy.close();
     t.strictSame(await ask(proxy.endpoint), ['broken'], 'closed');
   }
+});
+
+t.test('latency proxy passes large answers on whole, several at once, to readers that pause', async (t) => {
+  // More than the system takes in before somebody reads, so that the proxy has to wait with what it has read.
+  const words = Uint32Array.from({ length: 8 * 1024 * 1024 }, (_, at) => Math.imul(at + 1, 2654435761));
+  const bytes = Buffer.from(words.buffer);
+  const server = createServer((_request, response) => response.end(bytes));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const target = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const proxy = await startLatencyProxy({ target, delayMs: 1 });
+  t.teardown(async () => {
+    await proxy.close();
+    server.close();
+  });
+  const read = async (): Promise<void> => {
+    const answer = await new Promise<IncomingMessage>((resolve, reject) =>
+      get(proxy.endpoint, { agent: false }, resolve).on('error', reject),
+    );
+    const pieces: Buffer[] = [];
+    for await (const piece of answer) {
+      pieces.push(piece as Buffer);
+      for (let turns = 0; turns < 20; turns++) await new Promise((resolve) => setImmediate(resolve));
+    }
+    t.ok(Buffer.concat(pieces).equals(bytes));
+  };
+  await Promise.all([read(), read()]);
 });
 
 t.test('store proxy repeats its faults with its seed', async (t) => {
