@@ -79,7 +79,7 @@ export class NameChanges {
         if (!(await this.#isStillSo(source)) || !(await this.#isStillSo(target))) return undefined;
         if (inode.kind === 'directory' && (await this.#isInside(target.directory, inode.inode)))
           return undefined;
-        this.#apply([source, target], (rows, left) => this.#move(rows, { source, target, left }));
+        this.#apply([source, target], (rows, left, kept) => this.#move(rows, { source, target, left, kept }));
         // Outside the gate it may be renamed or removed again before anybody looks.
         return index.inode(exportId, inode.inode);
       });
@@ -91,12 +91,20 @@ export class NameChanges {
     throw new OriginError('unavailable', 'others keep changing these names', { hint });
   }
 
-  /** One transaction, and what follows from it in memory. */
-  #apply(names: readonly Located[], work: (rows: ChangedRows, left: Leftover[]) => void): void {
+  /**
+   * One transaction, and what follows from it in memory.
+   *
+   * @param work adds keys that are left, and keys that were left and are a name's own again
+   */
+  #apply(
+    names: readonly Located[],
+    work: (rows: ChangedRows, left: Leftover[], kept: string[]) => void,
+  ): void {
     const { index, tree, leftovers, exportId } = this.#options;
     const left: Leftover[] = [];
+    const kept: string[] = [];
     index.changes.durably((rows) => {
-      work(rows, left);
+      work(rows, left, kept);
       for (const leftover of left) rows.putLeftover(exportId, leftover);
     });
     for (const { directory, name } of names) {
@@ -105,15 +113,21 @@ export class NameChanges {
       if (child === undefined) tree.absences.remember(directory, name);
       else tree.absences.drop(directory, name);
     }
+    for (const key of kept) leftovers.cancel(key);
     leftovers.add(left);
   }
 
   #move(
     rows: ChangedRows,
-    given: { readonly source: Located; readonly target: Located; readonly left: Leftover[] },
+    given: {
+      readonly source: Located;
+      readonly target: Located;
+      readonly left: Leftover[];
+      readonly kept: string[];
+    },
   ): void {
-    const { exportId, leftovers } = this.#options;
-    const { source, target, left } = given;
+    const { exportId } = this.#options;
+    const { source, target, left, kept } = given;
     const row = this.#expect(rows, source);
     const replaced = rows.child({ exportId, directory: target.directory }, target.name);
     if (replaced !== undefined) {
@@ -126,9 +140,10 @@ export class NameChanges {
     const own = left.findIndex(({ inode }) => inode === row.inode);
     // Back where its bytes lie.
     if (left[own]?.key === this.#naturalKey(rows, { ...row, parent: target.directory, name: target.name })) {
-      const [{ key } = { key: '' }] = left.splice(own, 1);
-      rows.deleteLeftover(exportId, key);
-      leftovers.cancel(key);
+      for (const { key } of left.splice(own, 1)) {
+        rows.deleteLeftover(exportId, key);
+        kept.push(key);
+      }
     }
   }
 
