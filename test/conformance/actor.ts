@@ -7,16 +7,25 @@ import { once } from 'node:events';
 import * as fs from 'node:fs/promises';
 import * as posix from './posix.ts';
 
+const opened = new Set<number>();
+
 /** Calls that take and give plain data. */
 const calls = {
   access: posix.accessAsIs,
   chmod: (path: string, mode: number) => fs.chmod(path, mode),
   chown: (path: string, uid: number, gid: number) => fs.chown(path, uid, gid),
-  close: posix.closeRaw,
+  close: (fd: number) => {
+    opened.delete(fd);
+    return posix.closeRaw(fd);
+  },
   flock: posix.flock,
   lock: posix.lock,
   mkdir: async (path: string, mode: number) => void (await fs.mkdir(path, mode)),
-  open: posix.openRaw,
+  open: async (path: string, flags: number, mode: number) => {
+    const fd = await posix.openRaw(path, flags, mode);
+    opened.add(fd);
+    return fd;
+  },
   read: posix.readRaw,
   readdir: (path: string) => fs.readdir(path),
   rename: (from: string, to: string) => fs.rename(from, to),
@@ -28,11 +37,18 @@ const calls = {
   chdir: async (path: string) => process.chdir(path),
   umask: async (mask: number) => process.umask(mask),
   /** From here on everything is done as this user, in these groups. */
-  become: async (uid: number, groups: readonly [number, ...number[]]) => {
+  become: async (uid: number, groups: readonly [number, ...number[]]): Promise<void> => {
     process.seteuid?.(0);
     process.setgroups?.([...groups]);
     process.setegid?.(groups[0]);
     process.seteuid?.(uid);
+  },
+  /** Everything is as at the start. */
+  reset: async (): Promise<void> => {
+    await calls.become(0, [0]);
+    process.umask(0o022);
+    process.chdir('/');
+    for (const fd of opened) await calls.close(fd);
   },
 } as const;
 
@@ -66,6 +82,10 @@ export class Actor {
     return new Actor(child);
   }
 
+  get isAlive(): boolean {
+    return this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
   get pid(): number {
     return this.#child.pid ?? 0;
   }
@@ -84,9 +104,30 @@ export class Actor {
   }
 
   async kill(signal: 'SIGTERM' | 'SIGKILL' = 'SIGKILL'): Promise<void> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    if (!this.isAlive) return;
     this.#child.kill(signal);
     await once(this.#child, 'exit');
+  }
+}
+
+/** Processes that are used again by the next check: starting one takes longer than most checks. */
+export class ActorPool {
+  readonly #idle: Actor[] = [];
+
+  async take(): Promise<Actor> {
+    for (let idle = this.#idle.pop(); idle !== undefined; idle = this.#idle.pop())
+      if (idle.isAlive) return idle;
+    return Actor.start();
+  }
+
+  async giveBack(actor: Actor): Promise<void> {
+    if (!actor.isAlive) return;
+    await actor.do('reset');
+    this.#idle.push(actor);
+  }
+
+  async end(): Promise<void> {
+    await Promise.all(this.#idle.splice(0).map((actor) => actor.kill()));
   }
 }
 

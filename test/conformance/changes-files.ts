@@ -72,7 +72,7 @@ export const files: Readonly<Record<string, Change>> = {
     await other.do('become', 65_534, [65_534]);
     const fd = await other.do('open', at('f'), O_RDWR | O_CREAT, 0);
     assert.equal(await other.do('write', fd, 'secret'), 6);
-    await failsWith('EACCES', () => other.do('open', at('f'), O_RDONLY), 'and not opened again');
+    await failsWith('EACCES', () => other.do('open', at('f'), O_RDONLY, 0), 'and not opened again');
     assert.equal(await readFile(at('f'), 'utf8'), 'secret');
   },
 

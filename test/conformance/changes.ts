@@ -5,6 +5,7 @@
 import { chmod, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Test } from 'tap';
+import { ActorPool } from './actor.ts';
 import { attributes } from './changes-attributes.ts';
 import { contents } from './changes-contents.ts';
 import { files } from './changes-files.ts';
@@ -31,13 +32,15 @@ export interface ChangesOptions {
 export async function runChanges(t: Test, { root, skip = {} }: ChangesOptions): Promise<void> {
   for (const name of Object.keys(skip))
     if (changes[name] === undefined) t.fail(`a check that is left out does not exist: ${name}`);
+  const pool = new ActorPool();
+  t.teardown(() => pool.end());
   for (const [index, [name, check]] of Object.entries(changes).entries()) {
     if (skip[name] !== undefined) {
       t.comment(`left out: ${name}: ${skip[name]}`);
       continue;
     }
     await t.test(name, async () => {
-      const place = new Place(join(root, `check-${index}`));
+      const place = new Place(join(root, `check-${index}`), pool);
       await mkdir(place.directory);
       await chmod(place.directory, 0o755);
       try {

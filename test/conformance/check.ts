@@ -2,27 +2,29 @@
 import assert from 'node:assert/strict';
 import { open, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Actor } from './actor.ts';
+import type { Actor, ActorPool } from './actor.ts';
 
-/** An empty directory of its own for each check, and other processes, which end with it. */
+/** An empty directory of its own for each check, and other processes for as long as it lasts. */
 export class Place {
   readonly directory: string;
+  readonly #pool: ActorPool;
   readonly #actors: Actor[] = [];
 
-  constructor(directory: string) {
+  constructor(directory: string, pool: ActorPool) {
     this.directory = directory;
+    this.#pool = pool;
   }
 
   at = (...path: string[]): string => join(this.directory, ...path);
 
   actor = async (): Promise<Actor> => {
-    const actor = await Actor.start();
+    const actor = await this.#pool.take();
     this.#actors.push(actor);
     return actor;
   };
 
   async end(): Promise<void> {
-    await Promise.all(this.#actors.map((actor) => actor.kill()));
+    for (const actor of this.#actors) await this.#pool.giveBack(actor);
   }
 }
 
