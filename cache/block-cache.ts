@@ -31,6 +31,8 @@ export interface OpenVersion {
   readonly inode: InodeNumber;
   /** Path in the export when it was opened, for people (`perigee cache list`). */
   readonly path: string;
+  /** False: it only looks, or works ahead, and no program uses the version by it. */
+  readonly isUse?: boolean;
 }
 
 /** One opener's hold on one version. While any handle exists its blob is not evicted. */

@@ -55,10 +55,12 @@ export class BlobHandle implements CacheHandle {
   readonly #blob: Blob;
   readonly #body: BlobBody;
   readonly #ends = new RecentEnds();
+  readonly #isUse: boolean;
   #passthrough = false;
   #closed = false;
 
-  constructor(blob: Blob, parts: CacheParts) {
+  constructor(blob: Blob, parts: CacheParts, { isUse }: { readonly isUse: boolean }) {
+    this.#isUse = isUse;
     this.#parts = parts;
     this.#blob = blob;
     this.#body = parts.table.load(blob);
@@ -132,7 +134,7 @@ export class BlobHandle implements CacheHandle {
     this.#closed = true;
     this.#blob.handles--;
     if (this.#passthrough) this.#blob.passthroughs--;
-    this.#parts.keepings.used(this.#blob);
+    if (this.#isUse) this.#parts.keepings.used(this.#blob);
     this.#parts.table.release(this.#blob);
   }
 

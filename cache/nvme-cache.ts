@@ -197,11 +197,14 @@ class NvmeCache implements NvmeBlockCache {
     this.#refuseClosed();
     const { table, verifier, keepings } = this.#parts;
     const blob = table.obtain(version);
-    const handle = new BlobHandle(blob, this.#parts);
-    this.#policy.touch(blob.version, blob.sizeBytes);
+    const isUse = version.isUse ?? true;
+    const handle = new BlobHandle(blob, this.#parts, { isUse });
     this.#judge(blob, { exportName: version.source.exportName, path: version.path });
-    keepings.used(blob);
-    if (blob.recorded) this.#recorder.used(blob);
+    if (isUse) {
+      this.#policy.touch(blob.version, blob.sizeBytes);
+      keepings.used(blob);
+      if (blob.recorded) this.#recorder.used(blob);
+    }
     const wholeOnOpenBytes = this.#options.wholeOnOpenBytes ?? WHOLE_ON_OPEN_BYTES_DEFAULT;
     if (blob.state.kind === 'complete' && !blob.state.verified && blob.sizeBytes > wholeOnOpenBytes) {
       verifier.inBackground(blob);

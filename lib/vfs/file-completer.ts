@@ -84,7 +84,7 @@ export class FileCompleter {
     const { version, sizeBytes } = file.source;
     if (signal.aborted) return;
     try {
-      const handle = (job.handle = this.#options.cache.open(file));
+      const handle = (job.handle = this.#options.cache.open({ ...file, isUse: false }));
       const ranges = [...rangesOf(fromOffset, sizeBytes), ...rangesOf(0, fromOffset)];
       const lane = async (): Promise<void> => {
         for (let range = ranges.shift(); range !== undefined; range = ranges.shift()) {

@@ -99,14 +99,14 @@ export class FileOpener {
 
   cachedBytesOf(node: Node): number {
     if (node.cached !== undefined) return node.cached.cachedBytes;
-    const handle = this.#openCached(node);
+    const handle = this.#openCached(node, { isUse: false });
     const { cachedBytes } = handle;
     handle.close();
     return cachedBytes;
   }
 
   #acquire(node: Node): OpenFile {
-    node.cached ??= this.#openCached(node);
+    node.cached ??= this.#openCached(node, { isUse: true });
     return { node, cached: node.cached };
   }
 
@@ -119,10 +119,10 @@ export class FileOpener {
     this.#options.nodes.unhold(node);
   }
 
-  #openCached(node: Node): CacheHandle {
+  #openCached(node: Node, { isUse }: { readonly isUse: boolean }): CacheHandle {
     const source = node.attributes?.source;
     invariant(source !== undefined, `file node ${node.id} has no version`);
-    return this.#options.cache.open(openVersionOf(node, source));
+    return this.#options.cache.open({ ...openVersionOf(node, source), isUse });
   }
 
   #wantsWhole({ node, cached }: OpenFile): boolean {

@@ -1,5 +1,6 @@
 import t from 'tap';
 import { KEEP_AS_USUAL, type Keeping } from '../../cache/keeping.ts';
+import type { InodeNumber } from '../../lib/base/brand.ts';
 import { nextTurn } from '../../lib/base/clock.ts';
 import { BLOCK, openFixture, openVersion, temporaryDirectory } from './fixture.ts';
 import { sourceOf } from './fake-tier.ts';
@@ -58,6 +59,11 @@ t.test('a file that is let in at its second miss takes no room before', async (t
   const { cache } = await openFixture(t, { keepingOf: () => second });
   await readAll(cache, [1, 2]);
   t.equal(cache.stat().usedBytes, 0);
+  const source = sourceOf(1, BLOCK);
+  const looks = cache.open({ source, inode: 42n as InodeNumber, path: '/data/object-1', isUse: false });
+  await looks.fill(0, BLOCK, { priority: 'background' });
+  t.equal(looks.cachedBytes, 0, 'what works ahead of a program is no use');
+  looks.close();
   await read(cache, 1);
   t.same(numbersIn(cache), [1]);
 });
