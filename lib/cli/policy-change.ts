@@ -8,7 +8,7 @@ import { withOrigin } from './origin-option.ts';
 import { type PolicyChangeInfo } from './policy-calls.ts';
 import { readDocumentFile, warningText, withPolicies } from './policy-origin.ts';
 
-const FILE_OPTION = ['-f, --file <file>', 'the document, YAML or JSON'] as const;
+const FILE_OPTION = ['-f, --file <file>', 'the document, YAML or JSON; - for standard input'] as const;
 
 export function policyApplyCommand(context: CommandContext): Command {
   const command = makeCommand('apply', {

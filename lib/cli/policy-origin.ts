@@ -39,15 +39,28 @@ export interface DocumentFile {
 /** @throws UsageError with every fault of the document */
 export async function readDocumentFile(
   file: string,
-  { workingDirectory }: CommandContext,
+  { workingDirectory, stdin }: CommandContext,
 ): Promise<DocumentFile> {
-  const text = await readText(file, path.resolve(workingDirectory, file));
+  const text =
+    file === '-' ? await readAll(stdin) : await readText(file, path.resolve(workingDirectory, file));
   const read = readPolicyDocument(text);
   if (read.kind === 'right') return { file, text, document: read.document };
   const faults = read.faults.map((fault) => `${nameText(file)}:${findingText(fault)}`);
   throw new UsageError(`the document is refused\n${faults.join('\n')}`, {
     hint: 'nothing was changed; the README shows a whole document',
   });
+}
+
+/** Reads no further than to find that it is too much, which the reader of documents says. */
+async function readAll(stdin: AsyncIterable<Uint8Array>): Promise<string> {
+  const pieces: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const piece of stdin) {
+    pieces.push(piece);
+    bytes += piece.length;
+    if (bytes > DOCUMENT_BYTES_MAX) break;
+  }
+  return Buffer.concat(pieces).toString('utf8');
 }
 
 async function readText(file: string, place: string): Promise<string> {

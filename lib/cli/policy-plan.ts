@@ -43,7 +43,7 @@ export function policyPlanCommand(context: CommandContext): Command {
     description: 'What a document would change and which files it is about; nothing changes.',
     examples: ['perigee policy plan -f policies.yaml --origin 10.0.0.1:7420'],
   })
-    .requiredOption('-f, --file <file>', 'the document, YAML or JSON')
+    .requiredOption('-f, --file <file>', 'the document, YAML or JSON; - for standard input')
     .option('--files-max <count>', `look at so many files at most (default ${FILES_MAX_DEFAULT})`);
   return withOrigin(command).action(
     act(context, async (flags: Flags & { readonly file: string; readonly filesMax?: string }) => {

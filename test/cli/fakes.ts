@@ -429,6 +429,7 @@ export function fakeWorld(
     readonly env?: Readonly<Record<string, string>>;
     readonly configFile?: string;
     readonly terminal?: boolean;
+    readonly stdin?: Uint8Array;
   } = {},
 ): FakeWorld {
   const listeners = new Set<() => void>();
@@ -436,7 +437,7 @@ export function fakeWorld(
   const environment = {
     runtime: new FakeRuntime(),
     out,
-    stdin: Readable.from([Buffer.from('piped')]),
+    stdin: Readable.from([options.stdin ?? Buffer.from('piped')]),
     clock: new FakeClock(),
     env: options.env ?? {},
     workingDirectory: '/work dir',

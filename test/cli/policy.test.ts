@@ -74,6 +74,15 @@ t.test('policy apply says what is wrong with the file itself', async (t) => {
   t.match(out.stderr.join(), /--file/);
 });
 
+t.test('policy apply takes a document from standard input, within bounds', async (t) => {
+  const given = fakeWorld({ env: {}, stdin: Buffer.from(simple) });
+  t.equal(await given.run('policy', 'apply', '-f', '-', ...ORIGIN), 0);
+  t.same(given.runtime.policyCalls.calls, [`apply ${simple.length} false`]);
+  const large = fakeWorld({ env: {}, stdin: Buffer.alloc(800_000, '#') });
+  t.equal(await large.run('policy', 'apply', '-f', '-', ...ORIGIN), 2);
+  t.match(large.out.stderr.join(), /more than 786432 bytes/);
+});
+
 t.test('policy commands take the origin of the only mount, or ask for one', async (t) => {
   const { run, runtime } = world();
   runtime.controls.set('/mnt/data', new FakeControl('/mnt/data'));

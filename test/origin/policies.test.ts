@@ -1,4 +1,6 @@
 /** The document of policies at the origin: kept, told to satellites, gone back to. */
+import Database from 'better-sqlite3';
+import path from 'node:path';
 import t, { type Test } from 'tap';
 import { systemClock } from '../../lib/base/clock.ts';
 import { openOriginNames } from '../../lib/namespace/origin-names.ts';
@@ -70,6 +72,28 @@ t.test('origin keeps every version of the policies over restarts, with who made 
     { version: { version: 4n, policies: 0 } },
     'back to none',
   );
+});
+
+t.test('origin starts with a kept document that it refuses, and none holds', async (t) => {
+  const dataDirectory = await temporaryDirectory(t);
+  const { origin, client } = await start(t, dataDirectory);
+  await client.applyPolicies({ document: documentOf({ one: pin }) });
+  client.close();
+  await origin.close();
+  const index = new Database(path.join(dataDirectory, 'index.sqlite'));
+  index.prepare('update policies set document = ?').run('apiVersion: perigee/v0');
+  index.close();
+
+  const again = await start(t, dataDirectory);
+  const data = await sets(t, again.origin.address, 'data');
+  t.equal(await data.next(), '1: ');
+  t.equal(
+    (await again.client.getPolicies({ version: 0n })).document,
+    'apiVersion: perigee/v0',
+    'it can be looked at',
+  );
+  await again.client.applyPolicies({ document: documentOf({ two: pin }) });
+  t.equal(await data.next(), '2: two');
 });
 
 t.test('origin refuses a wrong document whole, with places, and keeps what it has', async (t) => {

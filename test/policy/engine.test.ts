@@ -127,6 +127,25 @@ t.test('engine keeps labels of hosts apart from what objects inherit', async (t)
   t.equal(own.decide(subject('a', { host })).settings['cache.pin'], true, 'a label called host wins');
 });
 
+t.test('engine decides right about more sets of policies than it keeps', async (t) => {
+  const letters = 'abcdefghijklm';
+  const engine = compilePolicies(
+    [...letters].map((letter) =>
+      policy(letter, { glob: `*${letter}*` }, { 'cache.rank': letter.charCodeAt(0) }),
+    ),
+  );
+  const wrong: string[] = [];
+  for (let round = 0; round < 2; round++) {
+    for (let set = 0; set < 2 ** letters.length; set++) {
+      const path = `.${[...letters].filter((_, at) => (set >> at) & 1).join('')}`;
+      const { settings, deciding } = engine.decide(subject(path));
+      const wanted = path[1]?.charCodeAt(0) ?? 0;
+      if (settings['cache.rank'] !== wanted || deciding.join() !== (path[1] ?? '')) wrong.push(path);
+    }
+  }
+  t.same(wrong, []);
+});
+
 /** As one would write it without a thought of speed. */
 function naive(policies: readonly Policy[], { exportName, path, sizeBytes, host }: Subject) {
   const matching = policies.filter(({ match }) => {
