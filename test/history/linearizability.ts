@@ -202,17 +202,17 @@ function smallest(group: readonly Operation[]): readonly Operation[] {
     else low = middle + 1;
   }
   let left = cutOff(group, returns[low] ?? Infinity);
-  for (const operation of [...left]) {
-    if (!left.includes(operation)) continue;
-    const { effect } = operation;
-    if (effect.kind === 'move') continue;
-    const goes =
-      effect.kind === 'read'
-        ? (other: Operation) => other === operation
-        : (other: Operation) => other.effect.kind !== 'move' && sameValue(other.effect, effect);
-    const fewer = left.filter((other) => !goes(other));
-    if (effect.kind === 'write' && effect.value === undefined) continue;
-    if (isWrong(fewer)) left = fewer;
+  const without = (goes: (operation: Operation) => boolean): void => {
+    const fewer = left.filter((operation) => !goes(operation));
+    if (fewer.length < left.length && isWrong(fewer)) left = fewer;
+  };
+  for (const operation of [...left])
+    if (operation.effect.kind === 'read') without((other) => other === operation);
+  const moved = new Set(group.map(({ effect }) => (effect.kind === 'move' ? effect.value : undefined)));
+  const areValuesTold = !group.some(({ effect }) => effect.kind === 'move' && effect.value === undefined);
+  for (const { effect } of [...left]) {
+    if (effect.kind !== 'write' || moved.has(effect.value) || !areValuesTold) continue;
+    without(({ effect: other }) => other.kind !== 'move' && sameValue(other, effect));
   }
   return left.toSorted((a, b) => Math.min(a.end, 1e15) - Math.min(b.end, 1e15));
 }
