@@ -22,8 +22,14 @@ export const INIT_REPLY_BYTES = 64;
 export const InitFlag = {
   /** Several reads of one file at a time. Fallback: none, the kernel then reads one by one. */
   ASYNC_READ: 1n << 0n,
+  /** fcntl locks are asked of us: they belong to a file, which can have several nodes. Fallback: the kernel's own. */
+  POSIX_LOCKS: 1n << 1n,
+  /** O_TRUNC comes with the open, so that an open and its truncation are one. Fallback: a SETATTR after the open. */
+  ATOMIC_O_TRUNC: 1n << 3n,
   /** Writes larger than a page; always on in kernels that we accept, asked for in the protocol's own interest. */
   BIG_WRITES: 1n << 5n,
+  /** flock locks are asked of us, as fcntl locks are, and for the same reason. Fallback: the kernel's own. */
+  FLOCK_LOCKS: 1n << 10n,
   /**
    * A listing that the kernel keeps is used only while the attributes of its directory are valid; every kernel that we
    * accept has it. Before a read(2) from the page cache it asks for attributes too, if those it has are not valid.
@@ -31,12 +37,6 @@ export const InitFlag = {
   AUTO_INVAL_DATA: 1n << 12n,
   /** List and look up in one request. Fallback: a lookup for each name. */
   DO_READDIRPLUS: 1n << 13n,
-  /** O_TRUNC comes with the open, so that an open and its truncation are one. Fallback: a SETATTR after the open. */
-  ATOMIC_O_TRUNC: 1n << 3n,
-  /** fcntl locks are asked of us: they belong to a file, which can have several nodes. Fallback: the kernel's own. */
-  POSIX_LOCKS: 1n << 1n,
-  /** The same of flock. */
-  FLOCK_LOCKS: 1n << 10n,
   /** The kernel chooses: only listings whose entries are looked at pay for the attributes. */
   READDIRPLUS_AUTO: 1n << 14n,
   /** Lookups and listings of one directory in parallel. Fallback: one by one. */
