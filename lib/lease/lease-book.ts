@@ -10,9 +10,9 @@ import { type Ancestors, rebase } from './ancestors.ts';
 import type { LeaseReference } from './lease.ts';
 
 interface HeldLease {
-  subtree: boolean;
+  readonly subtree: boolean;
   readonly sinceMs: number;
-  ancestors: Ancestors;
+  readonly ancestors: Ancestors;
 }
 
 /** What one session holds. */
@@ -40,6 +40,8 @@ export class Holdings {
 
 export class LeaseBook<Holder extends { readonly holdings: Holdings }> {
   readonly #byDirectory = new Map<InodeNumber, Set<Holder>>();
+  /** By each directory above a leased one: what is leased below it, so that nobody has to look through all leases. */
+  readonly #below = new Map<InodeNumber, Map<Holder, Set<InodeNumber>>>();
   /** Of all sessions. */
   leases = 0;
 
@@ -62,10 +64,9 @@ export class LeaseBook<Holder extends { readonly holdings: Holdings }> {
   /** Leases at and below a directory. */
   below(directory: InodeNumber): [Holder, InodeNumber][] {
     const found: [Holder, InodeNumber][] = [];
-    for (const [held, holders] of this.#byDirectory) {
-      for (const holder of holders) {
-        if (holder.holdings.leases.get(held)?.ancestors.includes(directory)) found.push([holder, held]);
-      }
+    for (const holder of this.#byDirectory.get(directory) ?? []) found.push([holder, directory]);
+    for (const [holder, held] of this.#below.get(directory) ?? []) {
+      for (const one of held) found.push([holder, one]);
     }
     return found;
   }
@@ -104,10 +105,10 @@ export class LeaseBook<Holder extends { readonly holdings: Holdings }> {
     const { leases, excluded } = holder.holdings;
     const { directory, subtree } = lease;
     if (subtree) {
-      for (const [held, { ancestors }] of leases) {
-        const between = ancestors.slice(0, Math.max(0, ancestors.indexOf(directory)));
-        if (ancestors.includes(directory) && !between.some((one) => excluded.has(one)))
-          this.drop(holder, held);
+      for (const held of [...(this.#below.get(directory)?.get(holder) ?? [])]) {
+        const place = leases.get(held)?.ancestors ?? [];
+        const isExcluded = place.slice(0, place.indexOf(directory)).some((one) => excluded.has(one));
+        if (!isExcluded) this.drop(holder, held);
       }
     }
     this.drop(holder, directory);
@@ -117,6 +118,13 @@ export class LeaseBook<Holder extends { readonly holdings: Holdings }> {
     const holders = this.#byDirectory.get(directory);
     if (holders === undefined) this.#byDirectory.set(directory, new Set([holder]));
     else holders.add(holder);
+    for (const above of options.ancestors.slice(1)) {
+      const byHolder = this.#below.get(above) ?? new Map<Holder, Set<InodeNumber>>();
+      this.#below.set(above, byHolder);
+      const held = byHolder.get(holder);
+      if (held === undefined) byHolder.set(holder, new Set([directory]));
+      else held.add(directory);
+    }
   }
 
   drop(holder: Holder, directory: InodeNumber): void {
@@ -127,6 +135,12 @@ export class LeaseBook<Holder extends { readonly holdings: Holdings }> {
     holder.holdings.leases.delete(directory);
     const holders = this.#byDirectory.get(directory);
     if (holders?.delete(holder) && holders.size === 0) this.#byDirectory.delete(directory);
+    for (const above of lease.ancestors.slice(1)) {
+      const byHolder = this.#below.get(above);
+      const held = byHolder?.get(holder);
+      if (held?.delete(directory) && held.size === 0) byHolder?.delete(holder);
+      if (byHolder?.size === 0) this.#below.delete(above);
+    }
   }
 
   dropAll(holder: Holder): void {
@@ -134,13 +148,17 @@ export class LeaseBook<Holder extends { readonly holdings: Holdings }> {
     holder.holdings.excluded.clear();
   }
 
-  /** A directory has got another place. */
+  /** A directory has got another place, and with it all that is leased at and below it. */
   rebase(moved: Ancestors): void {
-    for (const [held, holders] of this.#byDirectory) {
-      for (const holder of holders) {
-        const lease = holder.holdings.leases.get(held);
-        if (lease !== undefined) lease.ancestors = rebase(lease.ancestors, moved);
-      }
+    const [directory] = moved;
+    if (directory === undefined) return;
+    for (const [holder, held] of this.below(directory)) {
+      const lease = holder.holdings.leases.get(held);
+      if (lease === undefined) continue;
+      const { subtree, sinceMs } = lease;
+      const ancestors = rebase(lease.ancestors, moved);
+      this.drop(holder, held);
+      this.add(holder, { directory: held, subtree }, { ancestors, nowMs: sinceMs });
     }
   }
 }
