@@ -8,6 +8,7 @@ import { describeError } from '../base/errors.ts';
 import { policiesOfJson } from '../policy/policy-document.ts';
 import type { PolicyHolder } from '../policy/policy-holder.ts';
 import type { Logger } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 
 /** How long a start waits for the first set; without it defaults hold until it comes. */
 const FIRST_SET_DEADLINE_MS = 2_000;
@@ -17,17 +18,24 @@ export interface PolicySet {
   readonly document: string;
 }
 
+export interface PolicyReceiverOptions {
+  readonly holder: PolicyHolder;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+}
+
 export class PolicyReceiver {
-  readonly #options: { readonly holder: PolicyHolder; readonly clock: Clock; readonly logger: Logger };
+  readonly #options: PolicyReceiverOptions;
   readonly #first = Promise.withResolvers<void>();
   #last: PolicySet | undefined;
 
-  constructor(options: { readonly holder: PolicyHolder; readonly clock: Clock; readonly logger: Logger }) {
+  constructor(options: PolicyReceiverOptions) {
     this.#options = options;
   }
 
   take(set: PolicySet): void {
-    const { holder, logger } = this.#options;
+    const { holder, logger, metrics } = this.#options;
     const version = Number(set.version);
     // A stream that was opened again mostly brings what is known.
     if (set.version === this.#last?.version && set.document === this.#last.document) return;
@@ -35,8 +43,10 @@ export class PolicyReceiver {
     try {
       const policies = policiesOfJson(set.document);
       holder.replace(version, policies);
+      metrics.policyVersion.set(version);
       logger.info({ version, policies: policies.length }, 'policies in force');
     } catch (error) {
+      metrics.policyRefusals.inc();
       logger.error({ version }, describeError(error));
     }
     this.#first.resolve();

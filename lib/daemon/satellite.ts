@@ -115,7 +115,7 @@ async function assemble(
     exportName: options.exportName,
     host: { name: os.hostname(), labels: options.labels },
   });
-  const policySets = new PolicyReceiver({ holder: policies, clock, logger });
+  const policySets = new PolicyReceiver({ holder: policies, clock, logger, metrics });
   const leaseClock = bootClock();
   const held = new HeldNames({
     cache: new NameCache({ immutable: new ImmutablePaths(exportInfo.immutable) }),

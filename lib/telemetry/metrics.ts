@@ -167,6 +167,16 @@ export function createMetrics() {
       labelNames: ['result'] as const,
       registers,
     }),
+    policyVersion: new Gauge({
+      name: 'perigee_policy_version',
+      help: 'Version of the policies that are in force on this satellite; 0: there are none',
+      registers,
+    }),
+    policyRefusals: new Counter({
+      name: 'perigee_policy_refused_total',
+      help: 'Sets of policies of the origin that this release does not know; the last ones hold',
+      registers,
+    }),
     limitReached: new Counter({
       name: 'perigee_limit_reached_total',
       help: 'A named limit made something wait or fail',

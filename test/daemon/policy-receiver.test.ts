@@ -2,6 +2,7 @@ import { pino } from 'pino';
 import t from 'tap';
 import { PolicyReceiver } from '../../lib/daemon/policy-receiver.ts';
 import { PolicyHolder } from '../../lib/policy/policy-holder.ts';
+import { createMetrics } from '../../lib/telemetry/metrics.ts';
 import { ManualClock } from '../cache/manual-clock.ts';
 
 function setOf(version: number, ...names: string[]) {
@@ -17,12 +18,14 @@ function receiver() {
     { write: (line) => void lines.push(String((JSON.parse(line) as { msg: string }).msg)) },
   );
   const holder = new PolicyHolder({ exportName: 'data', host: { name: 'h', labels: {} } });
+  const metrics = createMetrics();
   let changes = 0;
   holder.listen(() => changes++);
   return {
     ...{ clock, lines, holder },
     changes: () => changes,
-    sets: new PolicyReceiver({ holder, clock, logger }),
+    sets: new PolicyReceiver({ holder, clock, logger, metrics }),
+    metrics,
     deciding: () => holder.decide({ path: 'a', sizeBytes: 1 }).deciding.join(),
   };
 }
@@ -44,7 +47,7 @@ t.test('policies hold from the moment they come, and the same ones are not taken
 t.test(
   'policies that this release does not know are refused in the log, and the last ones hold',
   async (t) => {
-    const { sets, lines, deciding } = receiver();
+    const { sets, lines, deciding, metrics } = receiver();
     sets.take(setOf(1, 'one'));
     for (const document of [
       '{',
@@ -55,6 +58,8 @@ t.test(
       t.equal(deciding(), 'one');
       t.match(lines.at(-1), /not in the shape that this release knows/);
     }
+    t.match((await metrics.policyRefusals.get()).values, [{ value: 3 }]);
+    t.match((await metrics.policyVersion.get()).values, [{ value: 1 }]);
   },
 );
 
