@@ -49,8 +49,6 @@ export interface NameCacheStat {
   readonly directoriesComplete: number;
 }
 
-export const NOTHING_DROPPED: Dropped = { names: [], everything: false };
-
 export class NameCache {
   readonly questions = new Questions();
   readonly #namesMax: number;

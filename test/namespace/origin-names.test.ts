@@ -80,7 +80,13 @@ async function startLiar(t: Test) {
 t.test('namespace gives what a sound origin answers, without a lease', async (t) => {
   const { lies, open } = await startLiar(t);
   const { remote: namespace, exportInfo } = await open();
-  t.match(exportInfo, { exportId: 'id', storeUrl: 'memory://x', epoch: 3, readOnly: true, immutable: ['sets/**'] });
+  t.match(exportInfo, {
+    exportId: 'id',
+    storeUrl: 'memory://x',
+    epoch: 3,
+    readOnly: true,
+    immutable: ['sets/**'],
+  });
   const { attributes, grant } = await namespace.lookup(INODE, 'x');
   t.equal(grant, undefined);
   t.match(attributes, {

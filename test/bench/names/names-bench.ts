@@ -1,4 +1,7 @@
-/** `npm run bench -- names`: what names under leases cost a mount, against the plain folder that it shows. */
+/**
+ * `npm run bench -- names`: what names under leases cost a mount, against the plain folder that it shows, and what they
+ * cost the origin.
+ */
 import fs from 'node:fs';
 import path from 'node:path';
 import { alternate } from '../read/context.ts';
@@ -7,6 +10,7 @@ import { fileName } from '../read/file-name.ts';
 import { readFiles } from '../read/readers.ts';
 import { machineLine, Stage } from '../read/stage.ts';
 import { mountNames, type NamesMount } from './names-mount.ts';
+import { originFigures } from './origin-figures.ts';
 
 const READERS = 4;
 const FILES = 'files';
@@ -45,9 +49,15 @@ export async function runNamesBench(options: NamesBenchOptions): Promise<boolean
     stage.tell('making the folder');
     const mount = await mountNames(stage, makeFolder(stage, sizes));
     const rows = [...(await namesRows(stage, mount, sizes)), await filesRow(stage, mount, sizes)];
-    if (options.json)
-      console.log(JSON.stringify({ machine: machineLine(stage.directory), rows }, undefined, 2));
-    else console.log(`${machineLine(stage.directory)}\nmedians of ${stage.runs} runs\n\n${tableOf(rows)}`);
+    stage.tell('the origin');
+    const figures = await originFigures({ quick: options.quick });
+    const machine = machineLine(stage.directory);
+    if (options.json) console.log(JSON.stringify({ machine, runs: stage.runs, rows, figures }, undefined, 2));
+    else {
+      console.log(`${machine}\nmedians of ${stage.runs} runs\n\n${tableOf(rows)}\n\norigin:`);
+      for (const { figure, value, unit } of figures)
+        console.log(`  ${figure}: ${value.toPrecision(3)} ${unit}`);
+    }
     return rows.flatMap((row) => compare(row)).every(({ verdict }) => verdict === 'yes');
   } finally {
     process.removeListener('SIGINT', interrupted);
