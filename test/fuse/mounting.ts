@@ -112,6 +112,15 @@ export class MountProcess {
     return this.tell({ do: 'state' }) as Promise<MountState>;
   }
 
+  /** The state once nothing is open or locked any more: the kernel releases a moment after the last close. */
+  async idleState(): Promise<MountState> {
+    const deadline = performance.now() + 10_000;
+    let state = await this.state();
+    while (state.openFiles + state.openDirectories + state.locks > 0 && performance.now() < deadline)
+      state = await this.state();
+    return state;
+  }
+
   /** What the file system was asked since the last call, in order. */
   trace(): Promise<readonly string[]> {
     return this.tell({ do: 'trace' }) as Promise<readonly string[]>;

@@ -272,6 +272,6 @@ for (const [what, settings, turns] of [
         } finally {
           await file.close();
         }
-        t.match(await mount.state(), { openFiles: 0 }, `${file.log.length} steps`);
+        t.match(await mount.idleState(), { openFiles: 0 }, `${file.log.length} steps`);
       },
     );
