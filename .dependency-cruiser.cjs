@@ -23,7 +23,7 @@ const contracts = {
   'lib/lease': ['lease', 'lease-table', 'lease-table-events', 'lease-client', 'lease-messages'],
   'lib/prefetch': ['access-observer'],
   // Pure as well: the origin keeps documents, the command line looks at them, the satellite decides by them.
-  'lib/policy': ['policy', 'policy-document', 'policy-holder', 'engine'],
+  'lib/policy': ['policy', 'policy-document', 'document-source', 'policy-holder', 'engine'],
   cache: ['block-cache'],
   'lib/tiers': ['tier'],
   'lib/store': ['object-store', 'posix-metadata'],

@@ -1,6 +1,6 @@
 /** What the commands about policies ask an origin. `lib/daemon` implements it. */
 import type { ClientCredentialFiles } from '../rpc/client-credentials.ts';
-import type { Finding } from '../policy/policy-document.ts';
+import type { Finding } from '../policy/document-source.ts';
 
 export interface PolicyCallsOptions {
   readonly origin: string;

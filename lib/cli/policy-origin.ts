@@ -2,13 +2,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { UsageError } from '../base/errors.ts';
-import {
-  DOCUMENT_BYTES_MAX,
-  type Finding,
-  findingText,
-  type PolicyDocument,
-  readPolicyDocument,
-} from '../policy/policy-document.ts';
+import { DOCUMENT_BYTES_MAX, type Finding, findingText } from '../policy/document-source.ts';
+import { type PolicyDocument, readPolicyDocument } from '../policy/policy-document.ts';
 import { type CommandContext } from './command.ts';
 import { nameText } from './format.ts';
 import { chosenOrigin } from './origin-option.ts';

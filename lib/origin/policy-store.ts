@@ -8,11 +8,11 @@
 import type { Clock } from '../base/clock.ts';
 import { describeError } from '../base/errors.ts';
 import { nearMiss } from '../config/near-miss.ts';
+import type { Finding } from '../policy/document-source.ts';
 import { PolicyError } from '../policy/policy.ts';
 import {
   documentForExport,
   EMPTY_DOCUMENT,
-  type Finding,
   parsePolicyDocument,
   type PolicyDocument,
   withoutPolicy,

@@ -5,31 +5,25 @@
  * what is expected and the word that was probably meant; nothing is ignored. Text, aliases, policies and the list of
  * faults are bounded.
  */
-import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, stringify } from 'yaml';
+import { isSeq, parseDocument, stringify } from 'yaml';
 import { z } from 'zod';
-import { describeError } from '../base/errors.ts';
-import { KIB } from '../base/limits.ts';
 import { nearMiss } from '../config/near-miss.ts';
 import type { Refusal } from '../config/values.ts';
 import { reviewPolicies } from './document-review.ts';
+import {
+  ALIASES_MAX,
+  DocumentSource,
+  type Finding,
+  findingText,
+  type KeyPath,
+  SHAPE_HINT,
+} from './document-source.ts';
 import { type Policy, PolicyError, type SettingName } from './policy.ts';
 import { API_VERSION, documentSchema, type WrittenPolicy } from './policy-schema.ts';
 
-/** A thousand policies that say a lot; with what comes around it, it fits a request to the origin. */
-export const DOCUMENT_BYTES_MAX = 768 * KIB;
-const ALIASES_MAX = 100;
 /** Faults, and warnings, that are told; the rest is counted. */
 const FINDINGS_MAX = 50;
 const SHOWN_CHARACTERS_MAX = 80;
-const SHAPE_HINT = `write apiVersion: ${API_VERSION} and policies: with a list; policies: [] for none`;
-
-/** Something to say about a place in the text. */
-export interface Finding {
-  readonly line: number;
-  readonly column: number;
-  readonly message: string;
-  readonly hint: string | undefined;
-}
 
 export interface PolicyDocument {
   readonly policies: readonly Policy[];
@@ -47,8 +41,6 @@ export interface WrittenDocument {
   readonly apiVersion: string;
   readonly policies: readonly { readonly match: { readonly export?: string } }[];
 }
-
-type KeyPath = readonly PropertyKey[];
 
 export function readPolicyDocument(text: string): ReadDocument {
   const source = new DocumentSource(text);
@@ -101,10 +93,6 @@ export function policiesOfJson(json: string): readonly Policy[] {
   }
 }
 
-export function findingText({ line, column, message, hint }: Finding): string {
-  return `${line}:${column}: ${message}${hint === undefined ? '' : ` (${hint})`}`;
-}
-
 /** The text of one policy. @throws PolicyError unknown-policy */
 export function policyText(text: string, name: string): string {
   const document = parseDocument(text);
@@ -141,66 +129,6 @@ function placeOf(document: ReturnType<typeof parseDocument>, name: string): numb
   throw new PolicyError('unknown-policy', `there is no policy ${JSON.stringify(name)}`, {
     hint: meant === undefined ? 'perigee policy list shows their names' : `did you mean ${meant}?`,
   });
-}
-
-/** The text with its places. */
-class DocumentSource {
-  readonly faults: Finding[] = [];
-  readonly #lines = new LineCounter();
-  readonly #document: ReturnType<typeof parseDocument> | undefined;
-
-  constructor(text: string) {
-    if (Buffer.byteLength(text) > DOCUMENT_BYTES_MAX) {
-      this.faults.push({
-        ...{ line: 1, column: 1, hint: 'policies match by prefix and glob; one covers many files' },
-        message: `the document has more than ${DOCUMENT_BYTES_MAX} bytes`,
-      });
-      return;
-    }
-    this.#document = parseDocument(text, { lineCounter: this.#lines, prettyErrors: false });
-    for (const { pos, message } of [...this.#document.errors, ...this.#document.warnings]) {
-      this.faults.push(this.#at(pos[0], message, 'the document must be YAML or JSON'));
-    }
-  }
-
-  value(): unknown {
-    if (this.#document === undefined || this.faults.length > 0) return undefined;
-    if (this.#document.contents === null) {
-      this.faults.push({ line: 1, column: 1, message: 'the document is empty', hint: SHAPE_HINT });
-      return undefined;
-    }
-    try {
-      return this.#document.toJS({ maxAliasCount: ALIASES_MAX });
-    } catch (error) {
-      this.faults.push(this.#at(0, describeError(error), 'write out what the aliases stand for'));
-      return undefined;
-    }
-  }
-
-  /** At the key of a path for a value that is not there or not wanted, else at its value. */
-  finding(path: KeyPath, message: string, hint: string | undefined, of: 'key' | 'value' = 'value'): Finding {
-    let node: unknown = this.#document?.contents;
-    let place = 0;
-    for (const [depth, key] of path.entries()) {
-      if (isAlias(node)) node = node.resolve(this.#document!);
-      const last = depth === path.length - 1;
-      if (isMap(node)) {
-        const pair = node.items.find((item) => isScalar(item.key) && String(item.key.value) === key);
-        if (pair === undefined) break;
-        node = last && of === 'key' ? pair.key : (pair.value ?? pair.key);
-      } else if (isSeq(node)) {
-        node = node.items[Number(key)];
-      } else break;
-      place = (node as Node | undefined)?.range?.[0] ?? place;
-    }
-    const where = pathText(path);
-    return this.#at(place, where === '' ? message : `${where}: ${message}`, hint);
-  }
-
-  #at(offset: number, message: string, hint: string | undefined): Finding {
-    const { line, col } = this.#lines.linePos(offset);
-    return { line: Math.max(line, 1), column: Math.max(col, 1), message, hint };
-  }
 }
 
 function faultsOf(
@@ -293,13 +221,6 @@ function valueAt(value: unknown, path: KeyPath): unknown {
 function shown(value: unknown): string {
   const text = JSON.stringify(value) ?? '';
   return text.length > SHOWN_CHARACTERS_MAX ? `${text.slice(0, SHOWN_CHARACTERS_MAX)}…` : text;
-}
-
-function pathText(path: KeyPath): string {
-  return path
-    .map((key) => (typeof key === 'number' ? `[${key}]` : `.${String(key)}`))
-    .join('')
-    .slice(1);
 }
 
 function inOrder(findings: readonly Finding[]): readonly Finding[] {

@@ -17,7 +17,7 @@ import {
   valueSchema,
   wholeNumberSchema,
 } from '../config/values.ts';
-import { compileGlob, GlobSyntaxError } from './glob.ts';
+import { GlobSyntaxError, parseGlob } from './glob-syntax.ts';
 import {
   ADMISSIONS,
   PARTITION_ANSWERS,
@@ -81,7 +81,7 @@ const glob = valueSchema<string>((given, refuse) => {
   const hint = 'write a pattern for what follows the prefix, such as "**/*.tar"';
   if (typeof given !== 'string') return refuse('is not a glob', hint);
   try {
-    compileGlob(given);
+    parseGlob(given);
     return given;
   } catch (error) {
     if (!(error instanceof GlobSyntaxError)) throw error;

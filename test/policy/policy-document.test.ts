@@ -1,8 +1,6 @@
 import t from 'tap';
 import {
-  DOCUMENT_BYTES_MAX,
   EMPTY_DOCUMENT,
-  findingText,
   documentForExport,
   parsePolicyDocument,
   policiesOfJson,
@@ -10,6 +8,7 @@ import {
   readPolicyDocument,
   withoutPolicy,
 } from '../../lib/policy/policy-document.ts';
+import { DOCUMENT_BYTES_MAX, findingText } from '../../lib/policy/document-source.ts';
 import { PolicyError } from '../../lib/policy/policy.ts';
 
 /** All of the schema, as in the design. */
