@@ -6,7 +6,8 @@
  * front of the whole for the opposite; names that begin with a dot are names like others. It is not done by a regular
  * expression, because one of several stars backtracks: four stars on a name of 200 characters take a quarter of a
  * second. Here names and directories are walked with one place to go back to, which is enough for stars: at most
- * (length of the glob) x (length of the path) steps. Parentheses are refused, since they are patterns of other tools.
+ * (length of the glob) x (length of the path) steps for each alternative of its braces, of which there are few.
+ * Parentheses are refused, since they are patterns of other tools.
  */
 import { NAME_BYTES_MAX } from '../base/limits.ts';
 import { parseGlob, type Segment, type Token, widthOf } from './glob-syntax.ts';
