@@ -3,7 +3,7 @@
  *
  * A read goes to the cache first, so that a reader's own miss is never behind its read-ahead; then the observer is told,
  * and what it advises is filled without waiting. Read-ahead belongs to the node: it ends when the node's last handle is
- * closed. Bounded: `READAHEAD_BYTES_MAX` under way in the whole mount, beyond which advice is dropped and counted (the
+ * closed. A version whose object was moved meanwhile is read from its new place. Bounded: `READAHEAD_BYTES_MAX` under way in the whole mount, beyond which advice is dropped and counted (the
  * reads then fetch for themselves).
  *
  * Invariant: a read answers with exactly the bytes of its range that lie inside the version, or fails.
@@ -71,43 +71,37 @@ export class Reader {
   }
 
   async read(file: OpenFile, range: ReadRange, context: RequestContext): Promise<Uint8Array> {
-    const { node, cached } = file;
+    const { cached } = file;
     const { source } = cached;
     const length = Math.min(range.length, source.sizeBytes - range.offset);
     if (length <= 0) return NOTHING;
-    try {
+    const read = await this.#whereItLies(file, () => {
       const bytes = bounded(
         this.#options.clock,
         { signal: context.signal, deadlineMs: READ_DEADLINE_MS },
         (signal) => cached.read(range.offset, length, { signal, into: range.into }),
       );
       this.#observe(file, { offset: range.offset, length });
-      const read = await bytes;
-      if (read.length !== length) {
-        throw new VfsError(
-          'short-read',
-          `the cache answered ${read.length} of ${length} bytes at ${range.offset} of version ${source.version}`,
-        );
-      }
-      this.#servedBytes += length;
-      return read;
-    } catch (error) {
-      await this.#reportIfStale(node, source, error);
-      throw error;
+      return bytes;
+    });
+    if (read.length !== length) {
+      throw new VfsError(
+        'short-read',
+        `the cache answered ${read.length} of ${length} bytes at ${range.offset} of version ${source.version}`,
+      );
     }
+    this.#servedBytes += length;
+    return read;
   }
 
   /** The whole file, waited for, before an open is answered. */
-  async fetchWhole(file: OpenFile, context: RequestContext): Promise<void> {
-    const { node, cached } = file;
-    try {
-      await bounded(this.#options.clock, { signal: context.signal, deadlineMs: READ_DEADLINE_MS }, (signal) =>
+  fetchWhole(file: OpenFile, context: RequestContext): Promise<void> {
+    const { cached } = file;
+    return this.#whereItLies(file, () =>
+      bounded(this.#options.clock, { signal: context.signal, deadlineMs: READ_DEADLINE_MS }, (signal) =>
         cached.fill(0, cached.source.sizeBytes, { priority: 'demand', signal }),
-      );
-    } catch (error) {
-      await this.#reportIfStale(node, cached.source, error);
-      throw error;
-    }
+      ),
+    );
   }
 
   /** The node's last handle is closed. */
@@ -159,9 +153,19 @@ export class Reader {
     }
   }
 
-  async #reportIfStale(node: Node, source: VersionSource, error: unknown): Promise<void> {
-    if (error instanceof TierError && error.code === 'stale')
-      await this.#options.reports.report(node, source);
+  /** Once more if the version has only been moved; a version that is gone is reported. */
+  async #whereItLies<T>({ node, cached }: OpenFile, run: () => Promise<T>): Promise<T> {
+    const { source } = cached;
+    try {
+      return await run();
+    } catch (error) {
+      if (!(error instanceof TierError) || error.code !== 'stale') throw error;
+      const moved = await this.#options.reports.report(node, source);
+      if (moved === undefined) throw error;
+      // The cache learns the place when it is told of the version.
+      this.#options.cache.open(openVersionOf(node, moved)).close();
+      return run();
+    }
   }
 }
 

@@ -24,7 +24,7 @@ export interface FakeFill {
 }
 
 interface Blob {
-  readonly source: VersionSource;
+  source: VersionSource;
   readonly present: Set<number>;
   fd: number | undefined;
   handles: number;
@@ -70,9 +70,14 @@ export class FakeCache implements BlockCache {
       blob = { source, present: new Set(), fd: undefined, handles: 0 };
       this.#blobs.set(source.version, blob);
     }
+    blob.source = source;
     blob.handles += 1;
     this.openHandles += 1;
     return this.#handle(blob);
+  }
+
+  keyOf(version: VersionId): string | undefined {
+    return this.#blobs.get(version)?.source.objectKey;
   }
 
   /** A block of this version was found bad: the blob is replaced by an empty one. */

@@ -104,6 +104,14 @@ export class FakeNamespace implements Namespace {
     this.#bytes.delete(version);
   }
 
+  /** The same version lies at another key, as after a rename. */
+  move(path: string, objectKey: string, bytes: string): void {
+    const { source } = this.#at(path).attributes;
+    if (source === undefined) throw new Error(`${path} has no version`);
+    this.change(path, { source: { ...source, objectKey } });
+    this.#bytes.set(source.version, Buffer.from(bytes));
+  }
+
   knownName(parent: InodeNumber, name: string): KnownName | undefined {
     const { validForMs } = this;
     if (validForMs === 0) return undefined;

@@ -189,6 +189,19 @@ t.test('semantics 4', async (t) => {
     t.equal(mount.namespace.calls.reportStale, 1);
   });
 
+  t.test('a version whose object was moved is read on from its new place', async (t) => {
+    const mount = new FakeMount({ wholeOnOpenBytes: 0, blockBytes: 4 });
+    const { source } = mount.namespace.put('file', 'one version');
+    const file = await mount.open('file');
+    t.equal(await mount.read(file, 0, 4), 'one ');
+    if (source === undefined) throw new Error('a file has a version');
+    mount.namespace.lose(source.version);
+    mount.namespace.onStale = () => mount.namespace.move('file', 'new-place', 'one version');
+    t.equal(await mount.read(file, 4, 7), 'version');
+    t.equal(mount.cache.keyOf(source.version), 'new-place');
+    t.equal(mount.namespace.calls.reportStale, 1);
+  });
+
   t.test('readers that find a version gone at the same time report it once', async (t) => {
     const mount = new FakeMount({ wholeOnOpenBytes: 0, blockBytes: 4 });
     const { source } = mount.namespace.put('file', 'old old old');
