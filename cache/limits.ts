@@ -35,7 +35,7 @@ export const SYNC_DELAY_MS = 2_000;
 export const SYNCS_MAX = 2;
 /**
  * From so many blobs on the whole file system is synced instead of each file: each file would be a commit of the file
- * system's journal (0.4 ms of CPU).
+ * system's journal (syncing all at once saved 0.13 ms of CPU for each small file).
  */
 export const SYNC_WHOLE_BLOBS_MIN = 16;
 /** When the cache closes: in parallel, and for so long; what is not durable by then is checked block by block later. */

@@ -1,6 +1,6 @@
 /**
- * GETs and HEADs without the SDK's middleware and without Node's HTTP client, which together take most of the time of a
- * small one and a third of that of a large one. The SDK's own credentials and clock correction are used; where to ask
+ * GETs and HEADs without the SDK's middleware, which takes most of the time of a small one, and without Node's HTTP
+ * client, which copies each piece of a large one (`http-connection.ts`). The SDK's own credentials and clock correction are used; where to ask
  * is learned from the endpoint that the SDK resolved for an earlier request, not guessed.
  *
  * Servers give no checksum with ranges and heads, so none is missed; a whole object is read here only if its entity tag
