@@ -25,12 +25,12 @@ interface Leased {
   counter(name: string, labels?: RegExp): Promise<number>;
 }
 
-async function start(t: Test): Promise<Leased> {
+async function start(t: Test, { termMs = TERM_MS, wait = '1s' } = {}): Promise<Leased> {
   const system = await System.start(t, {
-    originFlags: async () => ['--lease-term', `${TERM_MS}ms`],
+    originFlags: async () => ['--lease-term', `${termMs}ms`],
   });
   const port = await freePorts(1);
-  const flags = ['--partition-wait', '1s'];
+  const flags = ['--partition-wait', wait];
   const a = await system.mount({ name: 'a', flags: [...flags, '--metrics', `127.0.0.1:${port}`] });
   const b = await system.mount({ name: 'b', flags });
   const cli = async (command: string, ...args: readonly string[]): Promise<void> => {
@@ -177,7 +177,8 @@ t.test(
   'a withdrawal is acknowledged while an own lookup in that directory waits for the origin',
   { skip },
   async (t) => {
-    const leased = await start(t);
+    // Two commands must begin within one term.
+    const leased = await start(t, { termMs: 8_000, wait: '30s' });
     const { a, b, at, put } = leased;
     await put('dir/held', 'first');
     await put('dir/slow', 'first');
