@@ -7,7 +7,11 @@ import os from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { systemClock } from '../base/clock.ts';
-import { BLOCK_BYTES_DEFAULT, PARTITION_WAIT_MS_DEFAULT, WHOLE_ON_OPEN_BYTES_DEFAULT } from '../base/limits.ts';
+import {
+  BLOCK_BYTES_DEFAULT,
+  PARTITION_WAIT_MS_DEFAULT,
+  WHOLE_ON_OPEN_BYTES_DEFAULT,
+} from '../base/limits.ts';
 import { type UpOptions, type UpRunning } from '../cli/runtime.ts';
 import { startOrigin } from '../origin/origin-server.ts';
 import { openStore } from '../store/open-store.ts';
