@@ -46,7 +46,7 @@ t.test('mount takes every option as a flag', async (t) => {
   const world = fakeWorld();
   const words =
     'mount [::1]:7420/datasets mnt --cache cache --cache-size 2TiB --block-size 8MiB --whole-on-open 1MiB ' +
-    '--driver portable --read-only --allow-other --fetch-threads 8 --label rack=a1 --label gpu=h200 ' +
+    '--driver portable --read-only --allow-other --fetch-threads 8 --partition-wait 5s --label rack=a1 --label gpu=h200 ' +
     '--tls-cert c.pem --tls-key /k.pem --tls-ca ca.pem --token-file t --insecure ' +
     '--metrics 127.0.0.1:9000 --log-level debug --log-file logs/x.log';
   t.equal(await world.run(...words.split(' ')), 0);
@@ -65,6 +65,7 @@ t.test('mount takes every option as a flag', async (t) => {
         readOnly: true,
         allowOther: true,
         fetchThreads: 8,
+        partitionWaitMs: 5_000,
         labels: { rack: 'a1', gpu: 'h200' },
         credentials: {
           tlsCert: '/work dir/c.pem',
