@@ -18,6 +18,8 @@ export class ProbedMount {
   readonly #child: ChildProcess;
   readonly #waiting = new Map<number, (probed: Probed) => void>();
   #lastId = 0;
+  #life = 0;
+  #isDead = false;
 
   constructor(name: string, mount: MountedSystem) {
     this.name = name;
@@ -35,9 +37,25 @@ export class ProbedMount {
     return this.#mount;
   }
 
-  /** The satellite was killed and mounted again at the same place. */
+  /**
+   * Another number for each life of the satellite; undefined while it is dead. Where nothing is mounted everything is
+   * absent, so what was seen counts only if this is the same before and after.
+   */
+  get life(): number | undefined {
+    return this.#isDead ? undefined : this.#life;
+  }
+
+  /** SIGKILL, until `replace`. */
+  async kill(): Promise<void> {
+    this.#isDead = true;
+    await this.#mount.kill();
+  }
+
+  /** The satellite was mounted again at the same place. */
   replace(mount: MountedSystem): void {
     this.#mount = mount;
+    this.#life += 1;
+    this.#isDead = false;
   }
 
   /** Resolves when the call returns, perhaps never. */

@@ -11,6 +11,8 @@ import { type Effect, namesOf, type Operation, type Value } from './history.ts';
 
 /** States of one group's search, before it gives up. */
 const STATES_MAX = 200_000;
+/** Histories that are tried to make a wrong one smaller. */
+const TRIES_MAX = 500;
 
 export interface Violation {
   readonly names: readonly string[];
@@ -202,12 +204,18 @@ function smallest(group: readonly Operation[]): readonly Operation[] {
     else low = middle + 1;
   }
   let left = cutOff(group, returns[low] ?? Infinity);
+  let tries = 0;
   const without = (goes: (operation: Operation) => boolean): void => {
     const fewer = left.filter((operation) => !goes(operation));
-    if (fewer.length < left.length && isWrong(fewer)) left = fewer;
+    if (fewer.length < left.length && tries++ < TRIES_MAX && isWrong(fewer)) left = fewer;
   };
-  for (const operation of [...left])
-    if (operation.effect.kind === 'read') without((other) => other === operation);
+  const reads = left.filter(({ effect }) => effect.kind === 'read');
+  for (let size = reads.length; size >= 1; size = Math.floor(size / 2)) {
+    for (let from = 0; from < reads.length; from += size) {
+      const some = new Set(reads.slice(from, from + size));
+      without((operation) => some.has(operation));
+    }
+  }
   const moved = new Set(group.map(({ effect }) => (effect.kind === 'move' ? effect.value : undefined)));
   const areValuesTold = !group.some(({ effect }) => effect.kind === 'move' && effect.value === undefined);
   for (const { effect } of [...left]) {

@@ -141,22 +141,6 @@ export const mutants: readonly Mutant[] = [
     ],
   },
   {
-    name: 'resume-with-gap',
-    fault: 'a session is resumed although messages were missed, and the satellite does not mind',
-    changes: [
-      {
-        file: TABLE,
-        from: 'earlier.epoch === this.#epoch && earlier.lastSequence === before.sequence',
-        to: 'earlier.epoch === this.#epoch',
-      },
-      {
-        file: CLIENT,
-        from: 'if (sequence !== session.lastSequence + 1) {',
-        to: 'if (sequence <= session.lastSequence) {',
-      },
-    ],
-  },
-  {
     name: 'ignore-clock-rate',
     fault: 'both sides count as if their clocks ran at one rate',
     changes: [

@@ -164,7 +164,7 @@ export class SimOrigin {
         revalidation: served.revalidation,
         signal,
       });
-      await Array.fromAsync(refresh.run(at, { recursive: true }));
+      for await (const figures of refresh.run(at, { recursive: true })) void figures;
     } catch (error) {
       throw toConnectError(error);
     }

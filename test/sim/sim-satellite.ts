@@ -34,7 +34,7 @@ import { type SimBucket, simStore } from './sim-store.ts';
 import { SimProcess, type SimTime } from './sim-time.ts';
 
 const PARTITION_WAIT_MS = 8_000;
-const NOTIFICATION_MS_MAX = 5;
+const NOTIFICATION_MS_MAX = 40;
 const STUCK_SHARE = 0.02;
 const STUCK_TERMS = 2.5;
 /** So few that directories are given up now and then, in worlds where that is drawn. */
