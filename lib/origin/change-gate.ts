@@ -30,6 +30,8 @@ export interface ChangeGate {
    * @throws OriginError, and the reason of the signal while it waits
    */
   run<T>(change: Change, perform: () => Promise<T>, signal?: AbortSignal): Promise<T>;
+  /** Satellites may still use what an earlier life of the origin has told them and this one does not know: absences. */
+  readonly isGrace: boolean;
   /** Undefined: no change of this name is under way. Else resolves at its end. */
   underWay(directory: number, name: string): Promise<void> | undefined;
   /** Names of a directory that are under change. */

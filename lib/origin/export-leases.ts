@@ -322,6 +322,10 @@ export class ExportLeases implements ChangeGate {
     this.#step({ kind: 'stream-broken', stream });
   }
 
+  get isGrace(): boolean {
+    return this.#table.grace.awaited > 0;
+  }
+
   // --- For people ---
 
   get grace(): { readonly leftMs: number; readonly awaited: number } {

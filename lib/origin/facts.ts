@@ -3,7 +3,8 @@
  * change gate.
  *
  * A fact is what the index has told: a row, or an absence (every one of a listed directory, and those in `absences`).
- * A finding about which nobody was told anything is placed silently. One that differs from a fact is not placed: its
+ * A finding about which nobody was told anything is placed silently; not while sessions of an earlier life are awaited,
+ * for it is not known which absences they were told. One that differs from a fact is not placed: its
  * name goes through the gate, and while no satellite holds it the store is asked again, so that what is placed is
  * what lies there then, however long the gate took. Late answers: see open-questions.ts.
  */
@@ -166,7 +167,7 @@ export class Facts {
       case 'quiet':
         return false;
       case 'insert':
-        return at.isListed || this.#absences.has(at.directory, name);
+        return at.isListed || this.#gate.isGrace || this.#absences.has(at.directory, name);
       case 'visible':
         return existing === undefined || !this.#isUntold(existing);
     }

@@ -2,6 +2,7 @@
 import type { Change, ChangeGate } from '../../lib/origin/change-gate.ts';
 
 export class NameGate implements ChangeGate {
+  readonly isGrace = false;
   readonly #underWay = new Map<string, Promise<void>>();
 
   async run<T>(change: Change, perform: () => Promise<T>, signal?: AbortSignal): Promise<T> {
