@@ -16,7 +16,6 @@ export interface Mutant {
   readonly changes: readonly { readonly file: string; readonly from: string; readonly to: string }[];
 }
 
-const TABLE = 'lib/lease/lease-table.ts';
 const CHANGES = 'lib/lease/lease-changes.ts';
 const SESSION = 'lib/lease/lease-session.ts';
 const CLIENT = 'lib/lease/lease-client.ts';

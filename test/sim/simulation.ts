@@ -21,7 +21,7 @@ import { SimBucket } from './sim-store.ts';
 import { SimTime } from './sim-time.ts';
 import { SimTool } from './sim-tool.ts';
 
-export const TIMING: LeaseTiming = { termMs: 4_000, heartbeatMs: 1_000, clockRateError: 0.2 };
+export const TIMING: LeaseTiming = { termMs: 4_000, heartbeatMs: 1_000, clockRateError: 0.1 };
 const WORK_MS = 25_000;
 const THINK_MS = 150;
 const FAULT_EVERY_MS = 2_500;
