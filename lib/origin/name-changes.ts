@@ -79,6 +79,7 @@ export class NameChanges {
         if (!(await this.#isStillSo(source)) || !(await this.#isStillSo(target))) return undefined;
         if (inode.kind === 'directory' && (await this.#isInside(target.directory, inode.inode)))
           return undefined;
+        if ((await this.#movedFrom(inode)) !== undefined) return undefined;
         this.#apply([source, target], (rows, left, kept) => this.#move(rows, { source, target, left, kept }));
         // Outside the gate it may be renamed or removed again before anybody looks.
         return index.inode(exportId, inode.inode);
@@ -190,12 +191,29 @@ export class NameChanges {
     return (await index.child({ exportId, directory }, name))?.inode === inode?.inode;
   }
 
-  /** A directory half of whose files are moved already keeps its name until they all are. */
+  /**
+   * A directory half of whose files are moved already keeps its name until they all are, and so does one in it: what was
+   * moved lies at keys of the name that it had when the move began.
+   */
   async #settleEarlier(inode: IndexedInode): Promise<void> {
+    const { leftovers } = this.#options;
+    for (let key = await this.#movedFrom(inode); key !== undefined; key = await this.#movedFrom(inode)) {
+      await leftovers.freed(key);
+    }
+  }
+
+  /** The prefix that a directory, or one that it lies in, is just being moved away from. */
+  async #movedFrom(inode: IndexedInode): Promise<string | undefined> {
     const { index, exportId, leftovers } = this.#options;
-    if (inode.kind !== 'directory') return;
-    const directory = await index.directory({ exportId, directory: inode.inode });
-    if (directory !== undefined) await leftovers.freed(directory.keyPrefix);
+    if (inode.kind !== 'directory') return undefined;
+    let at = inode.inode;
+    for (let depth = 0; depth < DEPTH_MAX && at !== Number(ROOT_INODE); depth++) {
+      const directory = await index.directory({ exportId, directory: at });
+      if (directory !== undefined && leftovers.get(directory.keyPrefix) !== undefined)
+        return directory.keyPrefix;
+      at = (await index.inode(exportId, at))?.parent ?? Number(ROOT_INODE);
+    }
+    return undefined;
   }
 
   /** @throws OriginError `exists`, `is-directory`, `not-directory`, `not-empty`, `invalid` */

@@ -163,6 +163,31 @@ t.test('renamed directory is whole under its new name at once, and its objects f
   );
 });
 
+t.test('directory inside one that is being moved is renamed when that is done', async (t) => {
+  const store = new MemoryStore();
+  store.fill({ 'd/in/1': 'one', 'd/in/2': 'two' });
+  const changed = await startChanged(t, store);
+  const { names } = changed.served;
+  await changed.tree();
+  let open = (): void => undefined;
+  const gate = new Promise<void>((resolve) => (open = resolve));
+  let copies = 0;
+  store.onWrite = (call) => (call === 'copy' && ++copies > 1 ? gate : undefined);
+  await names.rename('d', 'e', { noReplace: false });
+  await until(() => copies > 1);
+  let isDone = false;
+  const inner = names.rename('e/in', 'out', { noReplace: false }).finally(() => (isDone = true));
+  t.same(Object.keys(await changed.tree()).sort(), ['e', 'e/in', 'e/in/1', 'e/in/2']);
+  t.equal(isDone, false, 'half of it lies at keys of the name that it has');
+  open();
+  await inner;
+  await changed.put('e/in/1', 'another');
+  const now = { e: undefined, 'e/in': undefined, 'e/in/1': 'another', out: undefined };
+  t.same(await changed.tree(), { ...now, 'out/1': 'one', 'out/2': 'two' });
+  await until(() => store.text('out/2') === 'two' && store.keys.length === 3);
+  t.same(await changed.tree(), { ...now, 'out/1': 'one', 'out/2': 'two' });
+});
+
 t.test('names that are exchanged by renames end at their own keys', async (t) => {
   const store = new MemoryStore();
   store.fill({ a: 'A', b: 'B', 'x/1': 'X', 'y/1': 'Y' });
