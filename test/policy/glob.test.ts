@@ -50,7 +50,9 @@ function globOf(parts: readonly string[]): fc.Arbitrary<string> {
 }
 
 t.test('glob matches as a regular expression of the same meaning does', async () => {
-  const glob = globOf(['a', 'b', '.', '*', '?', '[ab]', '[!a]', '[a-b]', '\\a', '{a,b}', '{ab,}', '{a*,?}']);
+  const signs = ['a', 'b', '.', '*', '?', '[ab]', '[!a]', '[a-b]', '\\a', '{a,b}', '{ab,}', '{a*,?}'];
+  // Braces are written out first, as shells do: stars around nothing are `**`.
+  const glob = globOf(signs).filter((pattern) => !/\*(\{ab,\})+\*/.test(pattern));
   fc.assert(
     fc.property(
       glob,
