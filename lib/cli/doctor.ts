@@ -1,8 +1,8 @@
 /** `perigee doctor`: checks what a mount needs; each finding with what to do. Failed if there is a failure among them. */
 import { type Command } from 'commander';
-import path from 'node:path';
 import { UsageError } from '../base/errors.ts';
 import { clientCredentialFiles, clientSettings } from '../config/client-settings.ts';
+import { resolveOptional } from '../config/file-settings.ts';
 import { exportNameSchema, storeUrlSchema } from '../config/names.ts';
 import { type Settings, setting } from '../config/settings.ts';
 import {
@@ -83,7 +83,7 @@ export function doctorCommand(context: CommandContext): Command {
         origin: values.origin === undefined ? undefined : formatEndpoint(values.origin),
         credentials: clientCredentialFiles(values, workingDirectory),
         exportName: values.export,
-        cacheDirectory: values.cache === undefined ? undefined : path.resolve(workingDirectory, values.cache),
+        cacheDirectory: resolveOptional(workingDirectory, values.cache),
         storeUrl: values.store,
         keysMax: values['keys-max'],
       })) {

@@ -1,6 +1,7 @@
 /** From words and settings to the options of a satellite; `perigee mount` and `mount.perigee` share it. */
 import path from 'node:path';
 import { clientCredentialFiles } from '../config/client-settings.ts';
+import { resolveOptional } from '../config/file-settings.ts';
 import { checkMountSettings, type mountSettings } from '../config/mount-settings.ts';
 import { checkOutside, parseSource, resolveMountpoint } from '../config/names.ts';
 import { type ValuesOf } from '../config/settings.ts';
@@ -20,8 +21,7 @@ export function mountOptionsOf(
   const named = parseSource(source);
   const target = resolveMountpoint(mountpoint, workingDirectory);
   const cacheDirectory = path.resolve(workingDirectory, values.cache);
-  const logFile =
-    values['log-file'] === undefined ? undefined : path.resolve(workingDirectory, values['log-file']);
+  const logFile = resolveOptional(workingDirectory, values['log-file']);
   checkOutside(target, { flag: '--cache', path: cacheDirectory });
   if (logFile !== undefined) checkOutside(target, { flag: '--log-file', path: logFile });
   return {

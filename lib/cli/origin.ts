@@ -1,6 +1,7 @@
 /** `perigee origin`: the central service, in the foreground. */
 import { type Command } from 'commander';
 import path from 'node:path';
+import { resolveOptional } from '../config/file-settings.ts';
 import { checkOriginSettings, originSettings, serverCredentialFiles } from '../config/origin-settings.ts';
 import { checkServerCredentials } from '../rpc/server-credentials.ts';
 import { act, type CommandContext, makeCommand } from './command.ts';
@@ -46,7 +47,10 @@ export function originCommand(context: CommandContext): Command {
               ...(values.events === undefined
                 ? {}
                 : {
-                    events: { listen: values.events, tokenFile: eventsTokenFile(values, workingDirectory) },
+                    events: {
+                      listen: values.events,
+                      tokenFile: resolveOptional(workingDirectory, values['events-token']),
+                    },
                   }),
               metrics: values.metrics,
               logLevel: values['log-level'],
@@ -60,12 +64,4 @@ export function originCommand(context: CommandContext): Command {
       );
     }),
   );
-}
-
-function eventsTokenFile(
-  values: { readonly 'events-token': string | undefined },
-  workingDirectory: string,
-): string | undefined {
-  const file = values['events-token'];
-  return file === undefined ? undefined : path.resolve(workingDirectory, file);
 }

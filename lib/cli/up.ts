@@ -1,7 +1,7 @@
 /** `perigee up`: everything in one process for a first look; `ready: <mountpoint>`, then live figures. */
 import { type Command } from 'commander';
-import path from 'node:path';
 import { GIB, MIB } from '../base/limits.ts';
+import { resolveOptional } from '../config/file-settings.ts';
 import { DRIVERS } from '../config/mount-settings.ts';
 import { resolveMountpoint } from '../config/names.ts';
 import { type Settings, setting } from '../config/settings.ts';
@@ -70,7 +70,7 @@ export function upCommand(context: CommandContext): Command {
         {
           start: () =>
             runtime.up({
-              directory: values.dir === undefined ? undefined : path.resolve(workingDirectory, values.dir),
+              directory: resolveOptional(workingDirectory, values.dir),
               mountpoint:
                 values.mount === undefined ? undefined : resolveMountpoint(values.mount, workingDirectory),
               sample: values.sample,

@@ -1,33 +1,13 @@
 /** Settings of everything that connects to an origin: what it shows, and how it knows the origin. */
-import path from 'node:path';
+import { optionalFile, resolveOptional } from './file-settings.ts';
 import { type Settings, setting, type ValuesOf } from './settings.ts';
-import { pathSchema, switchSchema } from './values.ts';
+import { switchSchema } from './values.ts';
 
 export const clientSettings = {
-  'tls-cert': setting<string | undefined>({
-    schema: pathSchema,
-    description: 'certificate of this host for the origin (PEM)',
-    placeholder: 'file',
-    fallback: { value: undefined },
-  }),
-  'tls-key': setting<string | undefined>({
-    schema: pathSchema,
-    description: 'its private key (PEM)',
-    placeholder: 'file',
-    fallback: { value: undefined },
-  }),
-  'tls-ca': setting<string | undefined>({
-    schema: pathSchema,
-    description: 'the authority that the origin has its certificate from (PEM); turns encryption on',
-    placeholder: 'file',
-    fallback: { value: undefined },
-  }),
-  'token-file': setting<string | undefined>({
-    schema: pathSchema,
-    description: 'file with the token to show the origin',
-    placeholder: 'file',
-    fallback: { value: undefined },
-  }),
+  'tls-cert': optionalFile('certificate of this host for the origin (PEM)'),
+  'tls-key': optionalFile('its private key (PEM)'),
+  'tls-ca': optionalFile('the authority that the origin has its certificate from (PEM); turns encryption on'),
+  'token-file': optionalFile('file with the token to show the origin'),
   insecure: setting({
     schema: switchSchema,
     description: 'send the token to another host in plain text',
@@ -35,10 +15,9 @@ export const clientSettings = {
   }),
 } satisfies Settings;
 
-/** The files by absolute path: a satellite in the background has another working directory. */
+/** The files by absolute path. */
 export function clientCredentialFiles(values: ValuesOf<typeof clientSettings>, workingDirectory: string) {
-  const absolute = (file: string | undefined): string | undefined =>
-    file === undefined ? undefined : path.resolve(workingDirectory, file);
+  const absolute = (file: string | undefined) => resolveOptional(workingDirectory, file);
   return {
     tlsCert: absolute(values['tls-cert']),
     tlsKey: absolute(values['tls-key']),

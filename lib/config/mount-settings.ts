@@ -9,6 +9,7 @@ import {
   WHOLE_ON_OPEN_BYTES_DEFAULT,
 } from '../base/limits.ts';
 import { clientSettings } from './client-settings.ts';
+import { optionalFile } from './file-settings.ts';
 import { processSettings } from './process-settings.ts';
 import { type Settings, setting, type ValuesOf } from './settings.ts';
 import {
@@ -90,13 +91,9 @@ export const mountSettings = {
   }),
   ...clientSettings,
   ...processSettings,
-  'log-file': setting<string | undefined>({
-    schema: pathSchema,
-    description:
-      'where to log; otherwise standard error in the foreground, a file beside the cache in the background',
-    placeholder: 'file',
-    fallback: { value: undefined },
-  }),
+  'log-file': optionalFile(
+    'where to log; otherwise standard error in the foreground, a file beside the cache in the background',
+  ),
 } satisfies Settings;
 
 /** What single values cannot tell. */

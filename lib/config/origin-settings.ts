@@ -1,7 +1,7 @@
 /** The settings of an origin. */
-import path from 'node:path';
 import { UsageError } from '../base/errors.ts';
 import { type AccessLists, accessListsSchema } from './access-lists.ts';
+import { optionalFile, resolveOptional } from './file-settings.ts';
 import { exportsSchema } from './names.ts';
 import { processSettings } from './process-settings.ts';
 import { type Settings, setting, type ValuesOf } from './settings.ts';
@@ -33,30 +33,10 @@ export const originSettings = {
     placeholder: 'name=url',
     flag: 'export',
   }),
-  'tls-cert': setting<string | undefined>({
-    schema: pathSchema,
-    description: 'certificate of this origin (PEM); turns encryption on',
-    placeholder: 'file',
-    fallback: { value: undefined },
-  }),
-  'tls-key': setting<string | undefined>({
-    schema: pathSchema,
-    description: 'its private key (PEM)',
-    placeholder: 'file',
-    fallback: { value: undefined },
-  }),
-  'tls-ca': setting<string | undefined>({
-    schema: pathSchema,
-    description: 'the authority that clients must have a certificate from (PEM)',
-    placeholder: 'file',
-    fallback: { value: undefined },
-  }),
-  tokens: setting<string | undefined>({
-    schema: pathSchema,
-    description: 'file of the tokens that are accepted (YAML)',
-    placeholder: 'file',
-    fallback: { value: undefined },
-  }),
+  'tls-cert': optionalFile('certificate of this origin (PEM); turns encryption on'),
+  'tls-key': optionalFile('its private key (PEM)'),
+  'tls-ca': optionalFile('the authority that clients must have a certificate from (PEM)'),
+  tokens: optionalFile('file of the tokens that are accepted (YAML)'),
   access: setting<AccessLists>({
     schema: accessListsSchema,
     description: 'a tenant that may use an export, and its role there (read, write, admin); may be repeated',
@@ -87,12 +67,7 @@ export const originSettings = {
     placeholder: 'host:port',
     fallback: { value: undefined },
   }),
-  'events-token': setting<string | undefined>({
-    schema: pathSchema,
-    description: 'file with the token that senders of notifications must bear',
-    placeholder: 'file',
-    fallback: { value: undefined },
-  }),
+  'events-token': optionalFile('file with the token that senders of notifications must bear'),
   ...processSettings,
 } satisfies Settings;
 
@@ -107,8 +82,7 @@ export function checkOriginSettings({ exports, access }: ValuesOf<typeof originS
 
 /** The files by absolute path. */
 export function serverCredentialFiles(values: ValuesOf<typeof originSettings>, workingDirectory: string) {
-  const absolute = (file: string | undefined): string | undefined =>
-    file === undefined ? undefined : path.resolve(workingDirectory, file);
+  const absolute = (file: string | undefined) => resolveOptional(workingDirectory, file);
   return {
     tlsCert: absolute(values['tls-cert']),
     tlsKey: absolute(values['tls-key']),

@@ -131,7 +131,7 @@ export class RequestRouter {
         if (this.#writes === undefined && CHANGES.has(request.opcode))
           return this.#operations.refuseChange(operationName(request.opcode), request.node, request);
         // The kernel remembers this and does without: LSEEK (no holes), IOCTL, POLL, BMAP, STATX (no birth time).
-        throw new ErrnoError(Errno.ENOSYS, 'not implemented');
+        throw new ErrnoError(Errno.ENOSYS, 'no file system of ours has this operation');
     }
   }
 

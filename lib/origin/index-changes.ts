@@ -163,15 +163,7 @@ export class ChangedRows {
 
   /** The bytes of a version lie at another key now; it keeps its identity. */
   setObject(exportId: number, inode: number, version: IndexedVersion): void {
-    this.#rows.insertVersion.run({
-      export: exportId,
-      inode,
-      version_id: version.id,
-      object_key: version.objectKey,
-      object_version: version.objectVersion ?? null,
-      entity_tag: version.entityTag,
-      size_bytes: version.sizeBytes,
-    });
+    this.#writer.insertVersion(exportId, inode, version);
   }
 
   setKeyPrefix(exportId: number, directory: number, keyPrefix: string): void {

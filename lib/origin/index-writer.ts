@@ -170,7 +170,7 @@ export class IndexWriter {
       const key_prefix = `${at.keyPrefix}${at.name}/`;
       this.#statements.insertDirectory.run({ export: exportId, inode, key_prefix });
     } else {
-      this.#insertVersion(exportId, inode, found.version);
+      this.insertVersion(exportId, inode, found.version);
       this.totalsOf(exportId).bytes += found.version.sizeBytes;
     }
   }
@@ -192,11 +192,11 @@ export class IndexWriter {
     });
     if (version === undefined || version === existing.version) return;
     if (version.id !== existing.version?.id) this.#statements.deleteVersions.run({ export: exportId, inode });
-    this.#insertVersion(exportId, inode, version);
+    this.insertVersion(exportId, inode, version);
     this.totalsOf(exportId).bytes += version.sizeBytes - (existing.version?.sizeBytes ?? 0);
   }
 
-  #insertVersion(exportId: number, inode: number, version: IndexedVersion): void {
+  insertVersion(exportId: number, inode: number, version: IndexedVersion): void {
     this.#statements.insertVersion.run({
       export: exportId,
       inode,

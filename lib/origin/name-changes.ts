@@ -206,12 +206,10 @@ export class NameChanges {
   async #movedFrom(inode: IndexedInode): Promise<string | undefined> {
     const { index, exportId, leftovers } = this.#options;
     if (inode.kind !== 'directory') return undefined;
-    let at = inode.inode;
-    for (let depth = 0; depth < DEPTH_MAX && at !== Number(ROOT_INODE); depth++) {
+    for await (const at of this.#upwards(inode.inode)) {
       const directory = await index.directory({ exportId, directory: at });
       if (directory !== undefined && leftovers.get(directory.keyPrefix) !== undefined)
         return directory.keyPrefix;
-      at = (await index.inode(exportId, at))?.parent ?? Number(ROOT_INODE);
     }
     return undefined;
   }
@@ -247,12 +245,17 @@ export class NameChanges {
   }
 
   async #isInside(directory: number, ancestor: number): Promise<boolean> {
+    for await (const at of this.#upwards(directory)) if (at === ancestor) return true;
+    return false;
+  }
+
+  /** A directory and those above it, without the root; ends early where one is gone. */
+  async *#upwards(directory: number): AsyncGenerator<number> {
     const { index, exportId } = this.#options;
     for (let at = directory, depth = 0; depth < DEPTH_MAX && at !== Number(ROOT_INODE); depth++) {
-      if (at === ancestor) return true;
+      yield at;
       at = (await index.inode(exportId, at))?.parent ?? Number(ROOT_INODE);
     }
-    return false;
   }
 
   async #count(directory: number): Promise<number> {

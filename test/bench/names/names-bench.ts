@@ -8,7 +8,7 @@ import { alternate } from '../read/context.ts';
 import { compare, type Row, tableOf } from '../read/figures.ts';
 import { fileName } from '../read/file-name.ts';
 import { readFiles } from '../read/readers.ts';
-import { machineLine, Stage } from '../read/stage.ts';
+import { machineLine, onStage, type Stage } from '../read/stage.ts';
 import { mountNames, type NamesMount } from './names-mount.ts';
 import { originFigures } from './origin-figures.ts';
 
@@ -32,17 +32,8 @@ interface Sizes {
 }
 
 /** Resolves with false if something was not met. */
-export async function runNamesBench(options: NamesBenchOptions): Promise<boolean> {
-  const stage = new Stage({
-    directory: options.dir,
-    runs: options.runs,
-    isQuick: options.quick,
-    tell: (line) => console.error(`# ${line}`),
-  });
-  const interrupted = (): void => void stage.close().then(() => process.exit(130));
-  process.once('SIGINT', interrupted);
-  process.once('SIGTERM', interrupted);
-  try {
+export function runNamesBench(options: NamesBenchOptions): Promise<boolean> {
+  return onStage(options, async (stage) => {
     const sizes = options.quick
       ? { directories: 50, namesEach: 20, files: 200, fileBytes: 100_000 }
       : { directories: 1_000, namesEach: 100, files: 10_000, fileBytes: 100_000 };
@@ -59,11 +50,7 @@ export async function runNamesBench(options: NamesBenchOptions): Promise<boolean
         console.log(`  ${figure}: ${value.toPrecision(3)} ${unit}`);
     }
     return rows.flatMap((row) => compare(row)).every(({ verdict }) => verdict === 'yes');
-  } finally {
-    process.removeListener('SIGINT', interrupted);
-    process.removeListener('SIGTERM', interrupted);
-    await stage.close();
-  }
+  });
 }
 
 function makeFolder(stage: Stage, sizes: Sizes): string {

@@ -5,7 +5,7 @@ import { prepareDataset } from './dataset.ts';
 import { compare, tableOf, type Row } from './figures.ts';
 import { peers, Perigee } from './mounts.ts';
 import { requests } from './requests.ts';
-import { machineLine, Stage } from './stage.ts';
+import { machineLine, onStage, type Stage } from './stage.ts';
 import { warm, warmPortable } from './warm.ts';
 
 export const READ_MEASURES: readonly Measure[] = [
@@ -31,18 +31,9 @@ export interface ReadBenchOptions {
 
 /** Resolves with false if something was not met or not measured. */
 export async function runReadBench(options: ReadBenchOptions): Promise<boolean> {
-  const stage = new Stage({
-    directory: options.dir,
-    runs: options.runs,
-    isQuick: options.quick,
-    tell: (line) => console.error(`# ${line}`),
-  });
-  const interrupted = (): void => void stage.close().then(() => process.exit(130));
-  process.once('SIGINT', interrupted);
-  process.once('SIGTERM', interrupted);
   const rows: Row[] = [];
   const failures: string[] = [];
-  try {
+  await onStage(options, async (stage) => {
     const dataset = await prepareDataset(stage);
     const perigee = new Perigee(stage, dataset);
     const context: BenchContext = { stage, dataset, perigee, peers: peers(stage, dataset) };
@@ -56,11 +47,7 @@ export async function runReadBench(options: ReadBenchOptions): Promise<boolean> 
       }
     }
     report(rows, { options, stage, failures });
-  } finally {
-    process.removeListener('SIGINT', interrupted);
-    process.removeListener('SIGTERM', interrupted);
-    await stage.close();
-  }
+  });
   const verdicts = rows.flatMap((row) => compare(row)).map(({ verdict }) => verdict);
   return failures.length === 0 && !verdicts.includes('no') && !verdicts.includes('not measured');
 }

@@ -21,6 +21,29 @@ export interface StageOptions {
   readonly tell: (line: string) => void;
 }
 
+/** Plays on a stage of its own, which is closed at the end, and when the run is interrupted. */
+export async function onStage<T>(
+  options: { readonly dir: string | undefined; readonly runs: number; readonly quick: boolean },
+  play: (stage: Stage) => Promise<T>,
+): Promise<T> {
+  const stage = new Stage({
+    directory: options.dir,
+    runs: options.runs,
+    isQuick: options.quick,
+    tell: (line) => console.error(`# ${line}`),
+  });
+  const interrupted = (): void => void stage.close().then(() => process.exit(130));
+  process.once('SIGINT', interrupted);
+  process.once('SIGTERM', interrupted);
+  try {
+    return await play(stage);
+  } finally {
+    process.removeListener('SIGINT', interrupted);
+    process.removeListener('SIGTERM', interrupted);
+    await stage.close();
+  }
+}
+
 export class Stage {
   readonly directory: string;
   readonly runs: number;
