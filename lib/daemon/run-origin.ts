@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import { systemClock } from '../base/clock.ts';
 import { UsageError } from '../base/errors.ts';
 import { type OriginOptions, type Running } from '../cli/runtime.ts';
-import { leaseSettings } from '../origin/export-leases.ts';
+import { leaseSettings } from '../origin/leases/export-leases.ts';
 import { startOrigin } from '../origin/origin-server.ts';
 import { startEventServer } from '../rpc/event-server.ts';
 import { startMetricsServer } from '../rpc/metrics-server.ts';

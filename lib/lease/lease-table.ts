@@ -2,7 +2,7 @@
  * The origin's side of the lease protocol, for one export: who holds what, which changes wait for whom.
  *
  * Pure: `step(event, nowMs)` changes the table and says what is to be done, in order; the driver does it (see
- * lib/origin/export-leases.ts). No clock, socket, disk or random number: identities and times come with events.
+ * lib/origin/leases/export-leases.ts). No clock, socket, disk or random number: identities and times come with events.
  * `nowMs` never goes back. README.md has the protocol; the invariants are
  * - a change performs only when every other session that held one of its directories has acknowledged the withdrawal,
  *   or has ended, or has expired by this side's clock, and never during grace;

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { type AccessLists, ROLES } from '../../lib/config/access-lists.ts';
-import { createAccess } from '../../lib/origin/access.ts';
+import { createAccess } from '../../lib/origin/services/access.ts';
 import * as schema from '../../lib/rpc/gen/origin_pb.js';
 import { AccessError, type Principal } from '../../lib/rpc/principal.ts';
 

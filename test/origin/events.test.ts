@@ -1,8 +1,8 @@
 /** Notifications of object stores: what they may look like, and what follows from them. */
 import http from 'node:http';
 import t from 'tap';
-import { EventEndpoint } from '../../lib/origin/event-endpoint.ts';
-import { parseEvents } from '../../lib/origin/event-messages.ts';
+import { EventEndpoint } from '../../lib/origin/changes/event-endpoint.ts';
+import { parseEvents } from '../../lib/origin/changes/event-messages.ts';
 import { startEventServer } from '../../lib/rpc/event-server.ts';
 import { createMetrics } from '../../lib/telemetry/metrics.ts';
 import { pino } from 'pino';

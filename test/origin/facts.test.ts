@@ -78,7 +78,7 @@ t.test(
 );
 
 t.test('absences are forgotten through the gate when there are too many', async (t) => {
-  const { Absences } = await import('../../lib/origin/absences.ts');
+  const { Absences } = await import('../../lib/origin/tree/absences.ts');
   const { NameGate } = await import('./name-gate.ts');
   const gate = new NameGate();
   const absences = new Absences({ gate, max: 10 });
@@ -133,7 +133,7 @@ t.test(
 );
 
 async function refresh({ served, index }: ChangedExport, path: string) {
-  const { Refresh } = await import('../../lib/origin/refresh.ts');
+  const { Refresh } = await import('../../lib/origin/tree/refresh.ts');
   const { tree, revalidation, indexed } = served;
   const { signal } = new AbortController();
   const run = new Refresh({ exportId: indexed.exportId, index, tree, revalidation, signal });

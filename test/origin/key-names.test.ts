@@ -1,8 +1,8 @@
 /** Which names keys have, and which keys have none. */
 import fc from 'fast-check';
 import t from 'tap';
-import { directoryName, KeyInspector, nameProblem, objectName } from '../../lib/origin/key-names.ts';
-import { compareBytes } from '../../lib/origin/listing-order.ts';
+import { directoryName, KeyInspector, nameProblem, objectName } from '../../lib/origin/tree/key-names.ts';
+import { compareBytes } from '../../lib/origin/tree/listing-order.ts';
 import { weirdKey } from './weird-keys.ts';
 
 t.test('name problem tells what no file can be called', async (t) => {

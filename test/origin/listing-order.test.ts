@@ -1,7 +1,7 @@
 /** How far a listing by keys has settled the order of names. */
 import fc from 'fast-check';
 import t from 'tap';
-import { compareBytes, settledBelow, unsettledNames } from '../../lib/origin/listing-order.ts';
+import { compareBytes, settledBelow, unsettledNames } from '../../lib/origin/tree/listing-order.ts';
 
 t.test('unsettled names are those whose slash sorts behind', async (t) => {
   t.same(unsettledNames('a-b/'), ['a']);

@@ -1,5 +1,5 @@
 /** A change gate for an export whose names nobody holds: changes that share a name take turns. */
-import type { Change, ChangeGate } from '../../lib/origin/change-gate.ts';
+import type { Change, ChangeGate } from '../../lib/origin/changes/change-gate.ts';
 
 export class NameGate implements ChangeGate {
   readonly isGrace = false;

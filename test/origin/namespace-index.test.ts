@@ -3,8 +3,8 @@ import path from 'node:path';
 import t from 'tap';
 import type { VersionId } from '../../lib/base/brand.ts';
 import { type Clock, systemClock } from '../../lib/base/clock.ts';
-import type { Found } from '../../lib/origin/index-rows.ts';
-import { NamespaceIndex } from '../../lib/origin/namespace-index.ts';
+import type { Found } from '../../lib/origin/index/index-rows.ts';
+import { NamespaceIndex } from '../../lib/origin/index/namespace-index.ts';
 import { temporaryDirectory } from './origin-fixture.ts';
 
 const directory: Found = { kind: 'directory', attributes: { modifiedNs: 0n, changedNs: 0n }, marked: false };

@@ -1,6 +1,6 @@
 import { pino } from 'pino';
 import t from 'tap';
-import { Refusals } from '../../lib/origin/refusals.ts';
+import { Refusals } from '../../lib/origin/services/refusals.ts';
 import { AccessError } from '../../lib/rpc/principal.ts';
 import { createMetrics } from '../../lib/telemetry/metrics.ts';
 import { FakeClock } from '../cli/fakes.ts';

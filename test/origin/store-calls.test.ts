@@ -1,7 +1,7 @@
 /** The origin's calls to a store are bounded in number and time, and counted. */
 import t from 'tap';
 import { type Clock, systemClock } from '../../lib/base/clock.ts';
-import { StoreCalls } from '../../lib/origin/store-calls.ts';
+import { StoreCalls } from '../../lib/origin/tree/store-calls.ts';
 import { StoreError } from '../../lib/store/object-store.ts';
 import { createMetrics } from '../../lib/telemetry/metrics.ts';
 import { MemoryStore } from './memory-store.ts';

@@ -22,8 +22,8 @@ const CLIENT = 'lib/lease/lease-client.ts';
 const CACHE = 'lib/namespace/name-cache.ts';
 const HELD = 'lib/namespace/held-names.ts';
 const NAMESPACE = 'lib/namespace/leased-namespace.ts';
-const SERVICE = 'lib/origin/origin-service.ts';
-const LEASES = 'lib/origin/export-leases.ts';
+const SERVICE = 'lib/origin/services/origin-service.ts';
+const LEASES = 'lib/origin/leases/export-leases.ts';
 
 export const mutants: readonly Mutant[] = [
   {

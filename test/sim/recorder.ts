@@ -9,8 +9,8 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { InodeNumber } from '../../lib/base/brand.ts';
 import type { InodeAttributes } from '../../lib/namespace/namespace.ts';
-import type { ChangedName, ChangeGate } from '../../lib/origin/change-gate.ts';
-import type { IndexedInode } from '../../lib/origin/index-rows.ts';
+import type { ChangedName, ChangeGate } from '../../lib/origin/changes/change-gate.ts';
+import type { IndexedInode } from '../../lib/origin/index/index-rows.ts';
 import { type Begun, type Effect, History, type Operation, type Value } from '../history/history.ts';
 import { UNTOLD } from '../history/linearizability.ts';
 

@@ -18,13 +18,13 @@ import { invariant } from '../../lib/base/errors.ts';
 import { type Prng, seededPrng } from '../../lib/base/prng.ts';
 import { decodeSatelliteMessage, encodeOriginMessage } from '../../lib/lease/lease-messages.ts';
 import type { LeaseTiming, OriginMessage as LeaseMessage } from '../../lib/lease/lease.ts';
-import { createAccess } from '../../lib/origin/access.ts';
-import { createChangeService } from '../../lib/origin/change-service.ts';
-import type { ChangeGate } from '../../lib/origin/change-gate.ts';
+import { createAccess } from '../../lib/origin/services/access.ts';
+import { createChangeService } from '../../lib/origin/services/change-service.ts';
+import type { ChangeGate } from '../../lib/origin/changes/change-gate.ts';
 import { parseExports } from '../../lib/origin/export-options.ts';
-import { NamespaceIndex } from '../../lib/origin/namespace-index.ts';
-import { createOriginService } from '../../lib/origin/origin-service.ts';
-import { Refresh } from '../../lib/origin/refresh.ts';
+import { NamespaceIndex } from '../../lib/origin/index/namespace-index.ts';
+import { createOriginService } from '../../lib/origin/services/origin-service.ts';
+import { Refresh } from '../../lib/origin/tree/refresh.ts';
 import { openServedExport, type ServedExport } from '../../lib/origin/served-export.ts';
 import {
   type OriginMessage,
