@@ -18,13 +18,13 @@ const order = [
 
 const contracts = {
   'lib/fuse': ['operations', 'write-operations', 'file-locks', 'errno'],
-  'lib/namespace': ['namespace'],
+  'lib/namespace': ['namespace', 'changes'],
   // Both machines are pure: the origin drives the one, the satellite's namespace the other.
   'lib/lease': ['lease', 'lease-table', 'lease-table-events', 'lease-client', 'lease-messages'],
   'lib/prefetch': ['access-observer'],
   // Pure as well: the origin keeps documents, the command line looks at them, the satellite decides by them.
   'lib/policy': ['policy', 'policy-document', 'document-source', 'policy-holder', 'engine'],
-  cache: ['block-cache'],
+  cache: ['block-cache', 'working-copy'],
   'lib/tiers': ['tier'],
   'lib/store': ['object-store', 'posix-metadata'],
   'lib/origin': ['origin'],

@@ -152,6 +152,13 @@ export declare type Inode = Message<"perigee.v1.Inode"> & {
    * @generated from field: optional string target = 11;
    */
   target?: string | undefined;
+
+  /**
+   * Extended attributes, names with the prefix "user.".
+   *
+   * @generated from field: map<string, bytes> extended = 12;
+   */
+  extended: { [key: string]: Uint8Array };
 };
 
 /**
@@ -1119,6 +1126,18 @@ export declare type FileAttributes = Message<"perigee.v1.FileAttributes"> & {
    * @generated from field: optional string target = 5;
    */
   target?: string | undefined;
+
+  /**
+   * Extended attributes to be set, names with the prefix "user.", and to be taken away.
+   *
+   * @generated from field: map<string, bytes> extended = 6;
+   */
+  extended: { [key: string]: Uint8Array };
+
+  /**
+   * @generated from field: repeated string extended_removed = 7;
+   */
+  extendedRemoved: string[];
 };
 
 /**
@@ -1442,6 +1461,570 @@ export declare type MakeDirectoryResponse = Message<"perigee.v1.MakeDirectoryRes
  * Use `create(MakeDirectoryResponseSchema)` to create a new message.
  */
 export declare const MakeDirectoryResponseSchema: GenMessage<MakeDirectoryResponse>;
+
+/**
+ * @generated from message perigee.v1.Place
+ */
+export declare type Place = Message<"perigee.v1.Place"> & {
+  /**
+   * @generated from field: uint64 parent = 1;
+   */
+  parent: bigint;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message perigee.v1.Place.
+ * Use `create(PlaceSchema)` to create a new message.
+ */
+export declare const PlaceSchema: GenMessage<Place>;
+
+/**
+ * @generated from message perigee.v1.Write
+ */
+export declare type Write = Message<"perigee.v1.Write"> & {
+  /**
+   * Not to be guessed.
+   *
+   * @generated from field: string write = 1;
+   */
+  write: string;
+
+  /**
+   * Fencing token.
+   *
+   * @generated from field: uint64 token = 2;
+   */
+  token: bigint;
+
+  /**
+   * @generated from field: uint64 inode = 3;
+   */
+  inode: bigint;
+};
+
+/**
+ * Describes the message perigee.v1.Write.
+ * Use `create(WriteSchema)` to create a new message.
+ */
+export declare const WriteSchema: GenMessage<Write>;
+
+/**
+ * @generated from message perigee.v1.OpenWriteRequest
+ */
+export declare type OpenWriteRequest = Message<"perigee.v1.OpenWriteRequest"> & {
+  /**
+   * @generated from field: string export_name = 1;
+   */
+  exportName: string;
+
+  /**
+   * @generated from field: string session = 2;
+   */
+  session: string;
+
+  /**
+   * @generated from field: string operation = 3;
+   */
+  operation: string;
+
+  /**
+   * An existing file.
+   *
+   * @generated from field: uint64 inode = 4;
+   */
+  inode: bigint;
+
+  /**
+   * Or one to be made: its attributes say so.
+   *
+   * @generated from field: optional perigee.v1.Place place = 5;
+   */
+  place?: Place | undefined;
+
+  /**
+   * @generated from field: optional perigee.v1.FileAttributes create = 6;
+   */
+  create?: FileAttributes | undefined;
+};
+
+/**
+ * Describes the message perigee.v1.OpenWriteRequest.
+ * Use `create(OpenWriteRequestSchema)` to create a new message.
+ */
+export declare const OpenWriteRequestSchema: GenMessage<OpenWriteRequest>;
+
+/**
+ * @generated from message perigee.v1.OpenWriteResponse
+ */
+export declare type OpenWriteResponse = Message<"perigee.v1.OpenWriteResponse"> & {
+  /**
+   * @generated from field: perigee.v1.Write write = 1;
+   */
+  write?: Write | undefined;
+
+  /**
+   * A file that was just made has no version.
+   *
+   * @generated from field: perigee.v1.Inode inode = 2;
+   */
+  inode?: Inode | undefined;
+};
+
+/**
+ * Describes the message perigee.v1.OpenWriteResponse.
+ * Use `create(OpenWriteResponseSchema)` to create a new message.
+ */
+export declare const OpenWriteResponseSchema: GenMessage<OpenWriteResponse>;
+
+/**
+ * @generated from message perigee.v1.BeginWriteUploadRequest
+ */
+export declare type BeginWriteUploadRequest = Message<"perigee.v1.BeginWriteUploadRequest"> & {
+  /**
+   * @generated from field: string export_name = 1;
+   */
+  exportName: string;
+
+  /**
+   * @generated from field: string session = 2;
+   */
+  session: string;
+
+  /**
+   * @generated from field: perigee.v1.Write write = 3;
+   */
+  write?: Write | undefined;
+};
+
+/**
+ * Describes the message perigee.v1.BeginWriteUploadRequest.
+ * Use `create(BeginWriteUploadRequestSchema)` to create a new message.
+ */
+export declare const BeginWriteUploadRequestSchema: GenMessage<BeginWriteUploadRequest>;
+
+/**
+ * @generated from message perigee.v1.BeginWriteUploadResponse
+ */
+export declare type BeginWriteUploadResponse = Message<"perigee.v1.BeginWriteUploadResponse"> & {
+  /**
+   * @generated from field: string upload = 1;
+   */
+  upload: string;
+
+  /**
+   * @generated from field: string store_url = 2;
+   */
+  storeUrl: string;
+
+  /**
+   * @generated from field: string object_key = 3;
+   */
+  objectKey: string;
+
+  /**
+   * @generated from field: string store_upload = 4;
+   */
+  storeUpload: string;
+};
+
+/**
+ * Describes the message perigee.v1.BeginWriteUploadResponse.
+ * Use `create(BeginWriteUploadResponseSchema)` to create a new message.
+ */
+export declare const BeginWriteUploadResponseSchema: GenMessage<BeginWriteUploadResponse>;
+
+/**
+ * @generated from message perigee.v1.CommitWriteRequest
+ */
+export declare type CommitWriteRequest = Message<"perigee.v1.CommitWriteRequest"> & {
+  /**
+   * @generated from field: string export_name = 1;
+   */
+  exportName: string;
+
+  /**
+   * @generated from field: string session = 2;
+   */
+  session: string;
+
+  /**
+   * @generated from field: string operation = 3;
+   */
+  operation: string;
+
+  /**
+   * @generated from field: perigee.v1.Write write = 4;
+   */
+  write?: Write | undefined;
+
+  /**
+   * Empty for an empty file and with `content`.
+   *
+   * @generated from field: string upload = 5;
+   */
+  upload: string;
+
+  /**
+   * @generated from field: repeated perigee.v1.UploadedPart parts = 6;
+   */
+  parts: UploadedPart[];
+
+  /**
+   * Instead of parts, of small files: the origin puts the object itself, which saves three calls of the store.
+   *
+   * @generated from field: bytes content = 7;
+   */
+  content: Uint8Array;
+
+  /**
+   * @generated from field: uint64 size_bytes = 8;
+   */
+  sizeBytes: bigint;
+
+  /**
+   * @generated from field: perigee.v1.FileAttributes attributes = 9;
+   */
+  attributes?: FileAttributes | undefined;
+
+  /**
+   * The write ends with this commit.
+   *
+   * @generated from field: bool last = 10;
+   */
+  last: boolean;
+};
+
+/**
+ * Describes the message perigee.v1.CommitWriteRequest.
+ * Use `create(CommitWriteRequestSchema)` to create a new message.
+ */
+export declare const CommitWriteRequestSchema: GenMessage<CommitWriteRequest>;
+
+/**
+ * @generated from message perigee.v1.CommitWriteResponse
+ */
+export declare type CommitWriteResponse = Message<"perigee.v1.CommitWriteResponse"> & {
+  /**
+   * @generated from field: perigee.v1.Inode inode = 1;
+   */
+  inode?: Inode | undefined;
+};
+
+/**
+ * Describes the message perigee.v1.CommitWriteResponse.
+ * Use `create(CommitWriteResponseSchema)` to create a new message.
+ */
+export declare const CommitWriteResponseSchema: GenMessage<CommitWriteResponse>;
+
+/**
+ * @generated from message perigee.v1.EndWriteRequest
+ */
+export declare type EndWriteRequest = Message<"perigee.v1.EndWriteRequest"> & {
+  /**
+   * @generated from field: string export_name = 1;
+   */
+  exportName: string;
+
+  /**
+   * @generated from field: string session = 2;
+   */
+  session: string;
+
+  /**
+   * @generated from field: perigee.v1.Write write = 3;
+   */
+  write?: Write | undefined;
+};
+
+/**
+ * Describes the message perigee.v1.EndWriteRequest.
+ * Use `create(EndWriteRequestSchema)` to create a new message.
+ */
+export declare const EndWriteRequestSchema: GenMessage<EndWriteRequest>;
+
+/**
+ * @generated from message perigee.v1.EndWriteResponse
+ */
+export declare type EndWriteResponse = Message<"perigee.v1.EndWriteResponse"> & {
+};
+
+/**
+ * Describes the message perigee.v1.EndWriteResponse.
+ * Use `create(EndWriteResponseSchema)` to create a new message.
+ */
+export declare const EndWriteResponseSchema: GenMessage<EndWriteResponse>;
+
+/**
+ * @generated from message perigee.v1.ReclaimWritesRequest
+ */
+export declare type ReclaimWritesRequest = Message<"perigee.v1.ReclaimWritesRequest"> & {
+  /**
+   * @generated from field: string export_name = 1;
+   */
+  exportName: string;
+
+  /**
+   * @generated from field: string session = 2;
+   */
+  session: string;
+
+  /**
+   * @generated from field: repeated perigee.v1.Write writes = 3;
+   */
+  writes: Write[];
+};
+
+/**
+ * Describes the message perigee.v1.ReclaimWritesRequest.
+ * Use `create(ReclaimWritesRequestSchema)` to create a new message.
+ */
+export declare const ReclaimWritesRequestSchema: GenMessage<ReclaimWritesRequest>;
+
+/**
+ * @generated from message perigee.v1.ReclaimWritesResponse
+ */
+export declare type ReclaimWritesResponse = Message<"perigee.v1.ReclaimWritesResponse"> & {
+  /**
+   * Those that are still good.
+   *
+   * @generated from field: repeated string writes = 1;
+   */
+  writes: string[];
+};
+
+/**
+ * Describes the message perigee.v1.ReclaimWritesResponse.
+ * Use `create(ReclaimWritesResponseSchema)` to create a new message.
+ */
+export declare const ReclaimWritesResponseSchema: GenMessage<ReclaimWritesResponse>;
+
+/**
+ * @generated from message perigee.v1.MakeNameRequest
+ */
+export declare type MakeNameRequest = Message<"perigee.v1.MakeNameRequest"> & {
+  /**
+   * @generated from field: string export_name = 1;
+   */
+  exportName: string;
+
+  /**
+   * @generated from field: string session = 2;
+   */
+  session: string;
+
+  /**
+   * @generated from field: string operation = 3;
+   */
+  operation: string;
+
+  /**
+   * @generated from field: perigee.v1.Place place = 4;
+   */
+  place?: Place | undefined;
+
+  /**
+   * With a target: a symlink; else a directory.
+   *
+   * @generated from field: perigee.v1.FileAttributes attributes = 5;
+   */
+  attributes?: FileAttributes | undefined;
+};
+
+/**
+ * Describes the message perigee.v1.MakeNameRequest.
+ * Use `create(MakeNameRequestSchema)` to create a new message.
+ */
+export declare const MakeNameRequestSchema: GenMessage<MakeNameRequest>;
+
+/**
+ * @generated from message perigee.v1.MakeNameResponse
+ */
+export declare type MakeNameResponse = Message<"perigee.v1.MakeNameResponse"> & {
+  /**
+   * @generated from field: perigee.v1.Inode inode = 1;
+   */
+  inode?: Inode | undefined;
+};
+
+/**
+ * Describes the message perigee.v1.MakeNameResponse.
+ * Use `create(MakeNameResponseSchema)` to create a new message.
+ */
+export declare const MakeNameResponseSchema: GenMessage<MakeNameResponse>;
+
+/**
+ * @generated from message perigee.v1.RemoveNameRequest
+ */
+export declare type RemoveNameRequest = Message<"perigee.v1.RemoveNameRequest"> & {
+  /**
+   * @generated from field: string export_name = 1;
+   */
+  exportName: string;
+
+  /**
+   * @generated from field: string session = 2;
+   */
+  session: string;
+
+  /**
+   * @generated from field: string operation = 3;
+   */
+  operation: string;
+
+  /**
+   * @generated from field: perigee.v1.Place place = 4;
+   */
+  place?: Place | undefined;
+
+  /**
+   * A directory, which must be empty; else it must be none.
+   *
+   * @generated from field: bool directory = 5;
+   */
+  directory: boolean;
+};
+
+/**
+ * Describes the message perigee.v1.RemoveNameRequest.
+ * Use `create(RemoveNameRequestSchema)` to create a new message.
+ */
+export declare const RemoveNameRequestSchema: GenMessage<RemoveNameRequest>;
+
+/**
+ * @generated from message perigee.v1.RemoveNameResponse
+ */
+export declare type RemoveNameResponse = Message<"perigee.v1.RemoveNameResponse"> & {
+  /**
+   * What it was.
+   *
+   * @generated from field: perigee.v1.Inode inode = 1;
+   */
+  inode?: Inode | undefined;
+};
+
+/**
+ * Describes the message perigee.v1.RemoveNameResponse.
+ * Use `create(RemoveNameResponseSchema)` to create a new message.
+ */
+export declare const RemoveNameResponseSchema: GenMessage<RemoveNameResponse>;
+
+/**
+ * @generated from message perigee.v1.RenameNameRequest
+ */
+export declare type RenameNameRequest = Message<"perigee.v1.RenameNameRequest"> & {
+  /**
+   * @generated from field: string export_name = 1;
+   */
+  exportName: string;
+
+  /**
+   * @generated from field: string session = 2;
+   */
+  session: string;
+
+  /**
+   * @generated from field: string operation = 3;
+   */
+  operation: string;
+
+  /**
+   * @generated from field: perigee.v1.Place from = 4;
+   */
+  from?: Place | undefined;
+
+  /**
+   * @generated from field: perigee.v1.Place to = 5;
+   */
+  to?: Place | undefined;
+
+  /**
+   * "replace", "keep" (refuse where there is something) or "exchange".
+   *
+   * @generated from field: string mode = 6;
+   */
+  mode: string;
+};
+
+/**
+ * Describes the message perigee.v1.RenameNameRequest.
+ * Use `create(RenameNameRequestSchema)` to create a new message.
+ */
+export declare const RenameNameRequestSchema: GenMessage<RenameNameRequest>;
+
+/**
+ * @generated from message perigee.v1.RenameNameResponse
+ */
+export declare type RenameNameResponse = Message<"perigee.v1.RenameNameResponse"> & {
+  /**
+   * What has no name any more.
+   *
+   * @generated from field: optional perigee.v1.Inode replaced = 1;
+   */
+  replaced?: Inode | undefined;
+};
+
+/**
+ * Describes the message perigee.v1.RenameNameResponse.
+ * Use `create(RenameNameResponseSchema)` to create a new message.
+ */
+export declare const RenameNameResponseSchema: GenMessage<RenameNameResponse>;
+
+/**
+ * @generated from message perigee.v1.SetAttributesRequest
+ */
+export declare type SetAttributesRequest = Message<"perigee.v1.SetAttributesRequest"> & {
+  /**
+   * @generated from field: string export_name = 1;
+   */
+  exportName: string;
+
+  /**
+   * @generated from field: string session = 2;
+   */
+  session: string;
+
+  /**
+   * @generated from field: string operation = 3;
+   */
+  operation: string;
+
+  /**
+   * @generated from field: uint64 inode = 4;
+   */
+  inode: bigint;
+
+  /**
+   * @generated from field: perigee.v1.FileAttributes attributes = 5;
+   */
+  attributes?: FileAttributes | undefined;
+};
+
+/**
+ * Describes the message perigee.v1.SetAttributesRequest.
+ * Use `create(SetAttributesRequestSchema)` to create a new message.
+ */
+export declare const SetAttributesRequestSchema: GenMessage<SetAttributesRequest>;
+
+/**
+ * @generated from message perigee.v1.SetAttributesResponse
+ */
+export declare type SetAttributesResponse = Message<"perigee.v1.SetAttributesResponse"> & {
+  /**
+   * @generated from field: perigee.v1.Inode inode = 1;
+   */
+  inode?: Inode | undefined;
+};
+
+/**
+ * Describes the message perigee.v1.SetAttributesResponse.
+ * Use `create(SetAttributesResponseSchema)` to create a new message.
+ */
+export declare const SetAttributesResponseSchema: GenMessage<SetAttributesResponse>;
 
 /**
  * @generated from message perigee.v1.RefreshRequest
@@ -2145,6 +2728,91 @@ export declare const ChangeService: GenService<{
     methodKind: "server_streaming";
     input: typeof RefreshRequestSchema;
     output: typeof RefreshResponseSchema;
+  },
+}>;
+
+/**
+ * Changes that a satellite makes for its programs: by inodes and names, in the name of its session. A request with the
+ * same `operation` as one before has the answer of that one.
+ *
+ * @generated from service perigee.v1.WriteService
+ */
+export declare const WriteService: GenService<{
+  /**
+   * The right to make the next version of a file, which is made if it is not there.
+   *
+   * @generated from rpc perigee.v1.WriteService.OpenWrite
+   */
+  openWrite: {
+    methodKind: "unary";
+    input: typeof OpenWriteRequestSchema;
+    output: typeof OpenWriteResponseSchema;
+  },
+  /**
+   * @generated from rpc perigee.v1.WriteService.BeginWriteUpload
+   */
+  beginWriteUpload: {
+    methodKind: "unary";
+    input: typeof BeginWriteUploadRequestSchema;
+    output: typeof BeginWriteUploadResponseSchema;
+  },
+  /**
+   * @generated from rpc perigee.v1.WriteService.CommitWrite
+   */
+  commitWrite: {
+    methodKind: "unary";
+    input: typeof CommitWriteRequestSchema;
+    output: typeof CommitWriteResponseSchema;
+  },
+  /**
+   * @generated from rpc perigee.v1.WriteService.EndWrite
+   */
+  endWrite: {
+    methodKind: "unary";
+    input: typeof EndWriteRequestSchema;
+    output: typeof EndWriteResponseSchema;
+  },
+  /**
+   * @generated from rpc perigee.v1.WriteService.ReclaimWrites
+   */
+  reclaimWrites: {
+    methodKind: "unary";
+    input: typeof ReclaimWritesRequestSchema;
+    output: typeof ReclaimWritesResponseSchema;
+  },
+  /**
+   * A directory or a symlink.
+   *
+   * @generated from rpc perigee.v1.WriteService.MakeName
+   */
+  makeName: {
+    methodKind: "unary";
+    input: typeof MakeNameRequestSchema;
+    output: typeof MakeNameResponseSchema;
+  },
+  /**
+   * @generated from rpc perigee.v1.WriteService.RemoveName
+   */
+  removeName: {
+    methodKind: "unary";
+    input: typeof RemoveNameRequestSchema;
+    output: typeof RemoveNameResponseSchema;
+  },
+  /**
+   * @generated from rpc perigee.v1.WriteService.RenameName
+   */
+  renameName: {
+    methodKind: "unary";
+    input: typeof RenameNameRequestSchema;
+    output: typeof RenameNameResponseSchema;
+  },
+  /**
+   * @generated from rpc perigee.v1.WriteService.SetAttributes
+   */
+  setAttributes: {
+    methodKind: "unary";
+    input: typeof SetAttributesRequestSchema;
+    output: typeof SetAttributesResponseSchema;
   },
 }>;
 
