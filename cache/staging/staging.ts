@@ -49,8 +49,10 @@ export type StagedAllocation = 'reserve' | 'reserve-beyond' | 'punch' | 'zero' |
 export interface StagedFile {
   /** Of its file in the directory: the write that it was begun with. */
   readonly name: string;
-  /** Read and write; valid until `seal`, `discard`, or the end of the cache. May be read by threads of this process. */
+  /** Read and write; for us and for the kernel; another one after each `resume`, and none after `rest`. */
   readonly fd: number;
+  /** To read by, for threads of this process too; valid until `seal` (unless it answers `written`) or `discard`. */
+  readonly readFd: number;
 
   stat(): WorkingStat;
   /** Short only at the end of the file. The bytes may lie in `into`, which has room for `length`. */
@@ -81,11 +83,11 @@ export interface StagedFile {
   record(entry: JournalEntry, options: { readonly durable: boolean }): Promise<void>;
 
   /**
-   * Somebody may write from now on, by the kernel or by `write`: takes room ahead, more as the file grows. A file that
-   * was created or copied up has it; one of an earlier life has not. @throws `no-space`
+   * Somebody may write from now on, by the kernel or by `write`: opens `fd` and takes room ahead, more as the file
+   * grows. A file that was created or copied up begins so; one of an earlier life rests. @throws `no-space`
    */
   resume(): Promise<void>;
-  /** Nobody does until `resume`: only what the file takes counts. */
+  /** The last writer of ours is gone: closes `fd`; only what the file takes counts. */
   rest(): void;
 }
 
@@ -136,15 +138,18 @@ export interface Staging {
    */
   copyUp(write: string, from: CacheHandle, options?: { readonly signal?: AbortSignal }): Promise<StagedFile>;
 
-  /** Whether anybody but us has it open for writing, or has mapped it so: its blob must not be made of it then. */
+  /**
+   * Whether anybody can write to it: it does not rest, the kernel still has it as a backing file for writing, or a
+   * mapping of it lives on. No version may be made of it then.
+   */
   isWritten(file: StagedFile): boolean;
   /**
-   * Makes the file the blob of its version, which must be recorded as `committed`. Its descriptor is closed unless the
-   * outcome is `written`; whoever reads by it must have ended. A crash leaves the file with its row, or the blob.
-   * Backing files that the kernel was given for writing must have been taken back, or the outcome is `written`.
+   * Makes the file the blob of its version, which must be recorded as `committed`. Unless the outcome is `written` the
+   * file and its row are gone, and whoever reads by `readFd` must have ended. A crash leaves the file with its row, or
+   * the blob.
    */
   seal(file: StagedFile, options: SealOptions): Promise<SealOutcome>;
-  /** Drops bytes and row, in this order of promises: after a crash there are both or none. */
+  /** Drops the row, then the bytes. After a crash the next life has both, or finishes it. */
   discard(file: StagedFile): Promise<void>;
 
   stat(): StagingStat;
