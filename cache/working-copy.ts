@@ -9,15 +9,11 @@
  * readers share its working copy. The last close turns the working copy itself into the blob of its version.
  */
 import type { InodeNumber } from '../lib/base/brand.ts';
+import type { WriteGrant } from '../lib/namespace/changes.ts';
 import type { CacheHandle } from './block-cache.ts';
+import type { StagedAllocation } from './staging/staging.ts';
 
-/** The right to make the next version of a file, as the namespace granted it (lib/namespace/changes.ts). */
-export interface WriteGrant {
-  readonly write: string;
-  readonly token: bigint;
-  readonly exportName: string;
-  readonly inode: InodeNumber;
-}
+export type { WriteGrant };
 
 /** What a version is given besides bytes. */
 export interface WorkingAttributes {
@@ -60,13 +56,27 @@ export interface WorkingCopy {
   read(offset: number, length: number, into?: Uint8Array): Promise<Uint8Array>;
   write(offset: number, bytes: Uint8Array): Promise<number>;
   truncate(sizeBytes: number): Promise<void>;
+  /** @throws also `unsupported`, where the file system of the cache cannot do it */
+  allocate(
+    range: { readonly offset: number; readonly length: number },
+    mode: StagedAllocation,
+  ): Promise<void>;
+  /** Where data, or a hole, begins at or after `offset`; the end counts as a hole. Undefined: there is none behind. */
+  seek(offset: number, kind: 'data' | 'hole'): Promise<number | undefined>;
+  /** From the descriptor of another working copy, or of this one; answers with how many bytes it had. */
+  copyFrom(
+    fd: number,
+    range: { readonly from: number; readonly to: number; readonly length: number },
+  ): Promise<number>;
   /** Bytes of this copy are on the device, and the journal knows of them. */
   sync(options: { readonly dataOnly: boolean }): Promise<void>;
 
   /**
    * A close(2) of a writer, or what asks for a version now. Nothing if it is not dirty. Publishing again before the
-   * last one has ended is one publication of the newer bytes.
-   * @throws StoreError, TierError, NamespaceError (through), CacheError
+   * last one has ended is one publication of the newer bytes. If it fails the bytes are kept, and published behind.
+   * While another descriptor goes on writing, there may be no instant whose bytes could be had: then it resolves with
+   * the copy still dirty, and the next close is answered for.
+   * @throws TierError, NamespaceError (through), CacheError, the signal's reason
    */
   publish(mode: WriteMode, options?: { readonly signal?: AbortSignal }): Promise<void>;
   /**
@@ -74,6 +84,12 @@ export interface WorkingCopy {
    * nothing is dirty and nobody writes any more the copy becomes its version's blob, and the write is given back.
    */
   release(mode: WriteMode): void;
+  /**
+   * Somebody opens it again after `release`: true, and `release` will be called once more. False once it has become its
+   * version's blob, or nothing, and its write was given back: only then may the namespace be asked for another write
+   * of this inode. @throws CacheError `no-space`, the signal's reason
+   */
+  reopen(options?: { readonly signal?: AbortSignal }): Promise<boolean>;
   /** Its name was removed: the bytes stay for handles that are open, and are dropped with the last one. */
   unlinked(): void;
 }
@@ -106,7 +122,8 @@ export interface WriteBackStat {
 export interface WriteBack {
   /**
    * The working copy of a write that was just granted: empty, or with the bytes of a version, which are fetched if
-   * they are not here.
+   * they are not here. If that fails the write is given back. There must be no other copy of this inode: `of`, `reopen`.
+   * @throws TierError, CacheError, the signal's reason
    */
   begin(
     grant: WriteGrant,
