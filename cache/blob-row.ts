@@ -28,6 +28,7 @@ export function newBlob(options: {
     handles: 0,
     passthroughs: 0,
     holds: 0,
+    expectations: 0,
     pinned: false,
     keeping: KEEP_AS_USUAL,
     pinnedByPolicy: false,

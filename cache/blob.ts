@@ -112,6 +112,8 @@ export interface Blob {
   passthroughs: number;
   /** Verifications and other work in progress that must not lose the file. */
   holds: number;
+  /** Handles of those who say that it will be read soon, whatever its own record says. */
+  expectations: number;
   pinned: boolean;
   /** By policy; see keepings.ts. */
   keeping: Keeping;

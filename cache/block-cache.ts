@@ -33,6 +33,8 @@ export interface OpenVersion {
   readonly path: string;
   /** False: it only looks, or works ahead, and no program uses the version by it. */
   readonly isUse?: boolean;
+  /** True: somebody will read it soon, so that it need not deserve its place by uses of its own. */
+  readonly isExpected?: boolean;
 }
 
 /** One opener's hold on one version. While any handle exists its blob is not evicted. */

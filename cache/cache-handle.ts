@@ -56,15 +56,22 @@ export class BlobHandle implements CacheHandle {
   readonly #body: BlobBody;
   readonly #ends = new RecentEnds();
   readonly #isUse: boolean;
+  readonly #isExpected: boolean;
   #passthrough = false;
   #closed = false;
 
-  constructor(blob: Blob, parts: CacheParts, { isUse }: { readonly isUse: boolean }) {
+  constructor(
+    blob: Blob,
+    parts: CacheParts,
+    { isUse, isExpected }: { readonly isUse: boolean; readonly isExpected: boolean },
+  ) {
     this.#isUse = isUse;
+    this.#isExpected = isExpected;
     this.#parts = parts;
     this.#blob = blob;
     this.#body = parts.table.load(blob);
     blob.handles++;
+    if (isExpected) blob.expectations++;
   }
 
   get source(): VersionSource {
@@ -133,6 +140,7 @@ export class BlobHandle implements CacheHandle {
     if (this.#closed) return;
     this.#closed = true;
     this.#blob.handles--;
+    if (this.#isExpected) this.#blob.expectations--;
     if (this.#passthrough) this.#blob.passthroughs--;
     if (this.#isUse) this.#parts.keepings.used(this.#blob);
     this.#parts.table.release(this.#blob);

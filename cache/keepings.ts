@@ -6,7 +6,8 @@
  *  1. a blob that was not used for longer than its `ttlMs` gives way, to anybody;
  *  2. blobs of a lower rank give way to a newcomer of a higher one, the longest idle first; and when room must be made
  *     for nobody in particular, those of the lowest rank. Never the other way round;
- *  3. pinned ones never give way. Pins of policies are granted as long as all pins together leave room for the rest.
+ *  3. within a rank, a newcomer that somebody will read soon has the place of whoever is worth least;
+ *  4. pinned ones never give way. Pins of policies are granted as long as all pins together leave room for the rest.
  * Times of use begin with the process: after a restart nothing expires before its whole `ttlMs`.
  *
  * Blobs that are kept as usual are not even noted here, so whoever has no policies pays nothing.
@@ -80,6 +81,7 @@ export class Keepings {
       case 'first-miss':
         return true;
       case 'second-miss':
+        if (blob.expectations > 0) return true;
         return (this.#options.policy.usage(blob.version)?.uses ?? 0) >= SECOND_MISS_USES;
       case 'never':
         return false;
@@ -89,12 +91,14 @@ export class Keepings {
   /** Who gives way to `candidate`, or to nobody in particular. */
   victim(candidate: Blob | undefined, evictable: (version: string) => boolean): string | undefined {
     const { policy } = this.#options;
-    if (this.#ways.size === 0) return policy.victim(candidate?.version, evictable);
+    // Who is expected need not be better than anybody, and others give way in their usual order.
+    const rival = candidate === undefined || candidate.expectations > 0 ? undefined : candidate.version;
+    if (this.#ways.size === 0) return policy.victim(rival, evictable);
     const first = this.#expired(evictable) ?? this.#ofLowerRank(candidate?.keeping.rank, evictable);
     if (first !== undefined || candidate === undefined) return first;
     const { rank } = candidate.keeping;
     return policy.victim(
-      candidate.version,
+      rival,
       (version) => (this.#options.blobOf(version)?.keeping.rank ?? 0) === rank && evictable(version),
     );
   }

@@ -198,7 +198,7 @@ class NvmeCache implements NvmeBlockCache {
     const { table, verifier, keepings } = this.#parts;
     const blob = table.obtain(version);
     const isUse = version.isUse ?? true;
-    const handle = new BlobHandle(blob, this.#parts, { isUse });
+    const handle = new BlobHandle(blob, this.#parts, { isUse, isExpected: version.isExpected ?? false });
     this.#judge(blob, { exportName: version.source.exportName, path: version.path });
     if (isUse) {
       this.#policy.touch(blob.version, blob.sizeBytes);

@@ -156,3 +156,46 @@ t.test('how blobs of an earlier run are kept is asked anew, some in each turn', 
   for (let turn = 0; turn < 10; turn++) await new Promise<void>((resolve) => nextTurn(resolve));
   t.equal(again.cache.stat().pinnedBytes, 1_200 * BLOCK);
 });
+
+t.test(
+  'what will be read soon has a place in a full cache, but not of higher ranks or of what waits like it',
+  async (t) => {
+    const high = keeping({ rank: 1 });
+    const ways = new Map([[(number: number) => number < 100, high]]);
+    const { cache } = await openFixture(t, { capacityBytes: 4 * BLOCK, keepingOf: byNumber(ways) });
+    await readAll(cache, [0, 1, 100, 101]);
+    await read(cache, 102);
+    t.same(numbersIn(cache), [0, 1, 100, 101], 'a newcomer without a record has none');
+    const expect = async (number: number) => {
+      const handle = cache.open({
+        ...{ source: sourceOf(number, BLOCK), inode: 42n as InodeNumber, path: `/data/object-${number}` },
+        ...{ isUse: false, isExpected: true },
+      });
+      await handle.fill(0, BLOCK, { priority: 'background' });
+      return handle;
+    };
+    const handles = [await expect(103), await expect(104)];
+    const refused = await expect(105);
+    t.equal(refused.cachedBytes, 0, 'what is left is of a higher rank, or waits itself');
+    t.same(
+      handles.map(({ cachedBytes }) => cachedBytes),
+      [BLOCK, BLOCK],
+    );
+    t.same(
+      numbersIn(cache).filter((number) => number < 105),
+      [0, 1, 103, 104],
+    );
+    for (const handle of [...handles, refused]) handle.close();
+  },
+);
+
+t.test('what is let in at its second miss is let in when it will be read soon', async (t) => {
+  const { cache } = await openFixture(t, { keepingOf: () => keeping({ admit: 'second-miss' }) });
+  const handle = cache.open({
+    ...{ source: sourceOf(1, BLOCK), inode: 42n as InodeNumber, path: '/data/object-1' },
+    ...{ isUse: false, isExpected: true },
+  });
+  await handle.fill(0, BLOCK, { priority: 'background' });
+  t.equal(handle.cachedBytes, BLOCK);
+  handle.close();
+});
