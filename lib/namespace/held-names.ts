@@ -6,7 +6,7 @@
  * read from the cache before has reached the kernel by then, and is dropped there.
  */
 import type { InodeNumber } from '../base/brand.ts';
-import type { LeaseReference, OriginMessage } from '../lease/lease.ts';
+import type { LeaseReference, NameUpdate, OriginMessage } from '../lease/lease.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Dropped, NameCache } from './name-cache.ts';
 import type { InodeAttributes, NamesListener } from './namespace.ts';
@@ -18,6 +18,8 @@ export interface HeldNamesOptions {
   readonly metrics: Metrics;
   /** Asks the origin to take back what was given up. */
   readonly onReleased: (directories: readonly InodeNumber[]) => void;
+  /** Hears what names have become by changes of others. */
+  readonly onUpdated?: (names: readonly NameUpdate<InodeAttributes>[]) => void;
 }
 
 const DEAF: NamesListener = {
@@ -30,6 +32,7 @@ export class HeldNames {
   readonly cache: NameCache;
   readonly #metrics: Metrics;
   readonly #onReleased: (directories: readonly InodeNumber[]) => void;
+  readonly #onUpdated: (names: readonly NameUpdate<InodeAttributes>[]) => void;
   #listener = DEAF;
   #shrinking = false;
   /** All that was told so far has reached whom it concerns. */
@@ -39,6 +42,7 @@ export class HeldNames {
     this.cache = options.cache;
     this.#metrics = options.metrics;
     this.#onReleased = options.onReleased;
+    this.#onUpdated = options.onUpdated ?? (() => undefined);
   }
 
   listen(listener: NamesListener): void {
@@ -57,6 +61,7 @@ export class HeldNames {
     this.#metrics.namesUpdated.inc(message.names.length);
     void this.#tell(this.cache.update(message));
     this.shrink();
+    this.#onUpdated(message.names);
   }
 
   async recall(message: OfKind<'recall'>): Promise<void> {

@@ -10,10 +10,11 @@
 import { CacheError, type BlockCache, type CacheHandle } from '../../cache/block-cache.ts';
 import { describeError, invariant } from '../base/errors.ts';
 import type { BackingFile, RequestContext } from '../fuse/operations.ts';
+import type { UseListener } from '../prefetch/access-observer.ts';
 import { DEFAULT_SETTINGS, type OwnPolicies, type Settings } from '../policy/policy.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { TierError } from '../tiers/tier.ts';
-import { type Node, type NodeTable, policySubjectOf } from './node-table.ts';
+import { type Node, type NodeTable, pathOf, policySubjectOf } from './node-table.ts';
 import { openVersionOf, type OpenFile, type Reader } from './reader.ts';
 
 export interface FileOpenerOptions {
@@ -25,6 +26,8 @@ export interface FileOpenerOptions {
   readonly wholeOnOpenBytes: number;
   /** None: defaults. */
   readonly policies?: OwnPolicies;
+  /** None: nobody wants to know. */
+  readonly uses?: UseListener;
 }
 
 export class FileOpener {
@@ -56,6 +59,7 @@ export class FileOpener {
     nodes.hold(node);
     try {
       const file = this.#acquire(node);
+      this.#tellOpened(file);
       if (this.#wantsWhole(file)) await this.#fetchWhole(file, context);
       // From here to the return nothing waits.
       return this.#choose(file);
@@ -108,6 +112,17 @@ export class FileOpener {
   #acquire(node: Node): OpenFile {
     node.cached ??= this.#openCached(node, { isUse: true });
     return { node, cached: node.cached };
+  }
+
+  #tellOpened({ node, cached }: OpenFile): void {
+    this.#options.uses?.opened({
+      inode: node.inode,
+      source: cached.source,
+      directory: node.parent?.inode,
+      name: node.name,
+      path: () => pathOf(node),
+      cachedBytes: () => cached.cachedBytes,
+    });
   }
 
   #release(node: Node): void {

@@ -33,7 +33,7 @@ import {
   type RequestContext,
 } from '../fuse/operations.ts';
 import type { DirectoryEntry, InodeAttributes, KnownAttributes, Namespace } from '../namespace/namespace.ts';
-import type { AccessObserver } from '../prefetch/access-observer.ts';
+import type { AccessObserver, UseListener } from '../prefetch/access-observer.ts';
 import type { OwnPolicies } from '../policy/policy.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -46,7 +46,7 @@ import { FileOpener } from './file-opener.ts';
 import { HandleTable } from './handle-table.ts';
 import { KernelCache } from './kernel-cache.ts';
 import { decodeName } from './names.ts';
-import { NodeTable, policySubjectOf, type Entry, type Node } from './node-table.ts';
+import { NodeTable, pathOf, policySubjectOf, type Entry, type Node } from './node-table.ts';
 import { OperationGuard } from './operation-guard.ts';
 import { Reader, type ReadRange } from './reader.ts';
 import { StaleReports } from './stale-reports.ts';
@@ -62,6 +62,8 @@ export interface VfsOptions {
   readonly namespace: Namespace;
   readonly cache: BlockCache;
   readonly observer: AccessObserver;
+  /** None: nobody wants to know. */
+  readonly uses?: UseListener;
   readonly clock: Clock;
   /** The clock of the leases: it counts suspension. */
   readonly leaseClock: Clock;
@@ -257,6 +259,7 @@ class ReadOnlyVfs implements Vfs {
         onLooseEnd: () => this.#kernel.dropListing(node),
         onBadName: (name) => logger.debug({ directory: String(node.inode), name }, 'a name cannot be shown'),
       });
+      this.#options.uses?.listed({ inode: node.inode, path: () => pathOf(node) });
       // It will be read in any case, and most directories are held whole with their first page.
       if (namespace.isLeased) await stream.load(context);
       this.#nodes.hold(node);
