@@ -17,9 +17,24 @@ import type { VersionSource } from '../tiers/tier.ts';
  * - `timeout`: no answer within the bound
  * - `unavailable`: the origin or its store cannot be reached
  * - `protocol`: the answer makes no sense; a fault of ours or another release
+ * - `exists`, `not-empty`, `is-directory`, `busy`, `fenced`, `invalid`, `no-space`, `read-only`: of changes, see
+ *   `changes.ts`
  */
 export type NamespaceErrorCode =
-  'not-found' | 'not-directory' | 'denied' | 'timeout' | 'unavailable' | 'protocol';
+  | 'not-found'
+  | 'not-directory'
+  | 'denied'
+  | 'timeout'
+  | 'unavailable'
+  | 'protocol'
+  | 'exists'
+  | 'not-empty'
+  | 'is-directory'
+  | 'busy'
+  | 'fenced'
+  | 'invalid'
+  | 'no-space'
+  | 'read-only';
 
 export class NamespaceError extends PerigeeError<NamespaceErrorCode> {
   override readonly layer = 'namespace';
@@ -42,6 +57,8 @@ export interface InodeAttributes {
   readonly source: VersionSource | undefined;
   /** Symlinks only. */
   readonly target: string | undefined;
+  /** Extended attributes by name, with the prefix `user.`; absent: none. */
+  readonly extended?: Readonly<Record<string, Uint8Array>>;
 }
 
 export interface NamespaceOptions {

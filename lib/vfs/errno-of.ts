@@ -17,6 +17,14 @@ const ofNamespace: Record<NamespaceErrorCode, number> = {
   timeout: Errno.ETIMEDOUT,
   unavailable: Errno.ETIMEDOUT,
   protocol: Errno.EIO,
+  exists: Errno.EEXIST,
+  'not-empty': Errno.ENOTEMPTY,
+  'is-directory': Errno.EISDIR,
+  busy: Errno.EBUSY,
+  fenced: Errno.ESTALE,
+  invalid: Errno.EINVAL,
+  'no-space': Errno.ENOSPC,
+  'read-only': Errno.EROFS,
 };
 
 const ofTier: Record<TierErrorCode, number> = {
@@ -26,6 +34,7 @@ const ofTier: Record<TierErrorCode, number> = {
   timeout: Errno.ETIMEDOUT,
   corrupt: Errno.EIO,
   sink: Errno.EIO,
+  'no-space': Errno.ENOSPC,
   closed: Errno.EIO,
 };
 
