@@ -25,7 +25,7 @@ const contracts = {
   // Pure as well: the origin keeps documents, the command line looks at them, the satellite decides by them.
   'lib/policy': ['policy', 'policy-document', 'document-source', 'policy-holder', 'engine'],
   cache: ['block-cache', 'working-copy'],
-  'lib/tiers': ['tier'],
+  'lib/tiers': ['tier', 'part-sender', 'part-geometry'],
   'lib/store': ['object-store', 'posix-metadata'],
   'lib/origin': ['origin'],
   'lib/vfs': ['vfs-stat'],

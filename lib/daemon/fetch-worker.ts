@@ -1,4 +1,4 @@
-/** Entry point of a fetch worker thread: object stores on one side, descriptors of the process on the other. */
+/** Entry point of a worker thread that fetches and sends: object stores on one side, descriptors of the process on the other. */
 import fs from 'node:fs';
 import { parentPort } from 'node:worker_threads';
 import { systemClock } from '../base/clock.ts';
@@ -20,6 +20,7 @@ serveFetches({
   },
   openStore: (url) => openStore(url),
   writeAt,
+  readAt,
   clock: systemClock,
   prng: systemPrng(),
   limits: FETCH_LIMITS,
@@ -30,4 +31,19 @@ function writeAt(descriptor: number, piece: Buffer, position: number): void {
   for (let done = 0; done < piece.byteLength;) {
     done += fs.writeSync(descriptor, piece, done, piece.byteLength - done, position + done);
   }
+}
+
+/** The file of a writer can lie on a device that is slow: this thread has others to serve. */
+function readAt(descriptor: number, into: Uint8Array, position: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    let filled = 0;
+    const next = (): void =>
+      fs.read(descriptor, into, filled, into.length - filled, position + filled, (error, bytes) => {
+        if (error !== null) return reject(error);
+        filled += bytes;
+        if (bytes === 0 || filled === into.length) return resolve(filled);
+        next();
+      });
+    next();
+  });
 }

@@ -1,15 +1,12 @@
 /**
  * Sends a stream to an object store as the parts of a multipart upload.
  *
- * Parts go in parallel while the stream is read on, within a bound of memory; parts grow, so that a stream of unknown
- * length and any size fits the number of parts that stores take. The first failure ends it.
+ * Parts go in parallel while the stream is read on, within a bound of memory. The first failure ends it.
  */
 import { MIB } from '../base/limits.ts';
 import type { ObjectStore, UploadedPart } from '../store/object-store.ts';
+import { partAt } from '../tiers/part-geometry.ts';
 
-const PART_BYTES_FIRST = 8 * MIB;
-/** After so many parts they are twice as large: 10,000 parts hold 4 PiB. */
-const PARTS_OF_A_SIZE = 500;
 /** Of parts that are being sent; one larger than this is sent alone. */
 const SENDING_BYTES_MAX = 64 * MIB;
 
@@ -65,7 +62,7 @@ async function* partsOf(content: AsyncIterable<Uint8Array>): AsyncGenerator<Uint
   let bytes = 0;
   for await (let piece of content) {
     for (;;) {
-      const room = PART_BYTES_FIRST * 2 ** Math.floor((number - 1) / PARTS_OF_A_SIZE) - bytes;
+      const room = partAt(number).length - bytes;
       if (piece.length < room) break;
       yield Buffer.concat([...pieces, piece.subarray(0, room)]);
       number += 1;

@@ -1,7 +1,7 @@
 /**
- * The pool of fetch workers: gives each request to the least busy worker and settles it when that worker answers.
+ * The pool of workers that fetch and send: gives each request to the least busy worker and settles it when that worker answers.
  *
- * Guarantees: a request into a descriptor settles only when nothing writes to the descriptor any more: on the worker's
+ * Guarantees: a request with a descriptor settles only when nothing uses the descriptor any more: on the worker's
  * answer, or when the worker has ended. That holds for cancelled and timed-out requests too, so they settle a
  * moment later; requests into memory settle at once. A worker that does not let go within `letGoMs` is ended. A worker
  * that died is replaced, and its requests start again, each `workerLossesMax` times at most.
@@ -13,12 +13,21 @@ import { describeError, invariant } from '../base/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { FetchLimits } from './fetch-limits.ts';
-import type { FetchCommand, FetchWorker, FetchWorkerFactory, FromFetchWorker } from './fetch-protocol.ts';
+import type {
+  FetchCommand,
+  FetchWorker,
+  FetchWorkerFactory,
+  FromFetchWorker,
+  SendCommand,
+} from './fetch-protocol.ts';
 import { errorOf } from './tier-errors.ts';
 import { TierError } from './tier.ts';
 
 export type FetchAnswer = Extract<FromFetchWorker, { kind: 'filled' | 'bytes' }>;
 export type PooledFetch = Omit<FetchCommand, 'kind' | 'id'>;
+export type SendAnswer = Extract<FromFetchWorker, { kind: 'sent' }>;
+export type PooledSend = Omit<SendCommand, 'kind' | 'id'>;
+type Command = Omit<FetchCommand, 'id'> | Omit<SendCommand, 'id'>;
 
 export interface FetchPoolOptions {
   readonly startWorker: FetchWorkerFactory;
@@ -37,9 +46,11 @@ export interface FetchOptions {
 }
 
 interface Running {
-  readonly fetch: PooledFetch;
+  readonly command: Command;
   readonly onProgress: ((filledTo: number) => void) | undefined;
-  readonly settle: (outcome: { readonly answer: FetchAnswer } | { readonly error: unknown }) => void;
+  readonly settle: (
+    outcome: { readonly answer: FetchAnswer | SendAnswer } | { readonly error: unknown },
+  ) => void;
   /** Where it runs now. */
   hand: Hand | undefined;
   id: number;
@@ -71,14 +82,26 @@ export class FetchPool {
     this.#stopSweep = options.clock.every(options.limits.sweepMs, () => this.#sweep());
   }
 
-  run(fetch: PooledFetch, { signal, onProgress }: FetchOptions): Promise<FetchAnswer> {
+  async run(fetch: PooledFetch, options: FetchOptions): Promise<FetchAnswer> {
+    const answer = await this.#submit({ kind: 'fetch', ...fetch }, options);
+    invariant(answer.kind !== 'sent', 'a fetch is answered as one');
+    return answer;
+  }
+
+  async send(send: PooledSend, options: Pick<FetchOptions, 'signal'>): Promise<SendAnswer> {
+    const answer = await this.#submit({ kind: 'send', ...send }, { ...options, onProgress: undefined });
+    invariant(answer.kind === 'sent', 'a part is answered as sent');
+    return answer;
+  }
+
+  #submit(command: Command, { signal, onProgress }: FetchOptions): Promise<FetchAnswer | SendAnswer> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason);
       if (this.#closed) return reject(closedError());
       const abort = (): void => this.#letGo(running, signal?.reason);
       const { clock, limits } = this.#options;
       const running: Running = {
-        fetch,
+        command,
         onProgress,
         settle: (outcome) => {
           signal?.removeEventListener('abort', abort);
@@ -88,7 +111,7 @@ export class FetchPool {
         hand: undefined,
         id: 0,
         // The worker keeps the deadline itself; this one is for workers that do not.
-        deadlineMs: clock.nowMs() + fetch.deadlineMs + limits.sweepMs,
+        deadlineMs: clock.nowMs() + command.deadlineMs + limits.sweepMs,
         losses: 0,
         lettingGo: undefined,
       };
@@ -136,7 +159,7 @@ export class FetchPool {
     running.hand = least;
     running.id = this.#nextId++;
     least.running.set(running.id, running);
-    least.worker.post({ kind: 'fetch', id: running.id, ...running.fetch });
+    least.worker.post({ id: running.id, ...running.command });
   }
 
   #hire(): void {
@@ -191,7 +214,7 @@ export class FetchPool {
     running.lettingGo = { reason };
     running.deadlineMs = this.#options.clock.nowMs() + this.#options.limits.letGoMs;
     running.hand?.worker.post({ kind: 'cancel', id: running.id });
-    if (running.fetch.sink !== undefined) return;
+    if (holdsDescriptor(running.command)) return;
     running.hand?.running.delete(running.id);
     running.settle({ error: reason });
   }
@@ -204,7 +227,7 @@ export class FetchPool {
         if (now < running.deadlineMs) continue;
         if (running.lettingGo === undefined) {
           metrics.limitReached.inc({ limit: 'tier.deadlineMs' });
-          this.#letGo(running, new TierError('timeout', `fetching ${running.fetch.source.objectKey}`));
+          this.#letGo(running, new TierError('timeout', whatOf(running.command)));
         } else if (this.#working.delete(hand)) {
           metrics.limitReached.inc({ limit: 'tier.letGoMs' });
           this.#hanging.add(hand);
@@ -217,6 +240,16 @@ export class FetchPool {
   #hands(): Hand[] {
     return [...this.#working, ...this.#hanging];
   }
+}
+
+function holdsDescriptor(command: Command): boolean {
+  return command.kind === 'send' || command.sink !== undefined;
+}
+
+function whatOf(command: Command): string {
+  return command.kind === 'send'
+    ? `sending part ${command.part.number} of ${command.upload.key}`
+    : `fetching ${command.source.objectKey}`;
 }
 
 function noWorker(cause: unknown): TierError {

@@ -1,9 +1,11 @@
 /**
- * What the thread that decides and the threads that fetch say to each other, as plain data.
+ * What the thread that decides and the threads that fetch and send say to each other, as plain data.
  *
- * Invariants: a worker answers each `fetch` exactly once, with `filled`, `bytes` or `failed`, also after `cancel`;
- * once it has answered it writes nothing more to that request's descriptor. After `close` it ends by itself.
+ * Invariants: a worker answers each `fetch` exactly once, with `filled`, `bytes` or `failed`, and each `send` with
+ * `sent` or `failed`, also after `cancel`; once it has answered it touches that request's descriptor no more. After
+ * `close` it ends by itself.
  */
+import type { PartRange } from './part-geometry.ts';
 import type { TierFailure } from './tier-errors.ts';
 import type { VersionSource } from './tier.ts';
 
@@ -21,9 +23,25 @@ export interface FetchCommand {
   readonly deadlineMs: number;
 }
 
+/** A range of a file becomes a part of an upload. */
+export interface SendCommand {
+  readonly kind: 'send';
+  readonly id: number;
+  readonly storeUrl: string;
+  readonly upload: { readonly key: string; readonly uploadId: string };
+  readonly part: PartRange;
+  /** Where the bytes are, at their own offsets. */
+  readonly descriptor: number;
+  readonly blockBytes: number;
+  /** Of the blocks of this part as it was sent last: it is only sent if it is another one now. */
+  readonly known: readonly number[] | undefined;
+  readonly deadlineMs: number;
+}
+
 /** `prepare`: that store will be asked soon. */
 export type ToFetchWorker =
   | FetchCommand
+  | SendCommand
   | { readonly kind: 'prepare'; readonly storeUrl: string }
   | { readonly kind: 'cancel'; readonly id: number }
   | { readonly kind: 'close' };
@@ -32,6 +50,13 @@ export type FromFetchWorker =
   | { readonly kind: 'progress'; readonly id: number; readonly filledTo: number }
   | { readonly kind: 'filled'; readonly id: number; readonly blockChecksums: readonly number[] }
   | { readonly kind: 'bytes'; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer> }
+  | {
+      readonly kind: 'sent';
+      readonly id: number;
+      readonly blockChecksums: readonly number[];
+      /** Of the part as it is in the store now; undefined: it was not sent, for it is as known. */
+      readonly entityTag: string | undefined;
+    }
   | { readonly kind: 'failed'; readonly id: number; readonly failure: TierFailure };
 
 /** A running worker as the pool sees it. `lib/daemon/fetch-worker.ts` makes them of threads, tests of plain objects. */

@@ -1,5 +1,5 @@
 /**
- * The worker's side of fetching: answers commands from the pool, one store per URL, many ranges at a time.
+ * The worker's side of fetching and sending: answers commands from the pool, one store per URL, many ranges at a time.
  *
  * Invariants: each command is answered exactly once, and only when none of its writes is under way; after `close`
  * everything is cancelled, answered, and the port let go.
@@ -11,7 +11,14 @@ import type { ObjectStore } from '../store/object-store.ts';
 import { BlockChecksums } from './block-checksums.ts';
 import type { RangeSink } from './body-transfer.ts';
 import type { FetchLimits } from './fetch-limits.ts';
-import type { FetchCommand, FetchPort, FromFetchWorker, ToFetchWorker } from './fetch-protocol.ts';
+import type {
+  FetchCommand,
+  FetchPort,
+  FromFetchWorker,
+  SendCommand,
+  ToFetchWorker,
+} from './fetch-protocol.ts';
+import { type ReadAt, sendPart } from './part-server.ts';
 import { fetchRange } from './ranged-fetch.ts';
 import { failureOf, tierErrorOf } from './tier-errors.ts';
 
@@ -20,6 +27,7 @@ export interface FetchServerOptions {
   readonly openStore: (url: string) => ObjectStore;
   /** Writes the whole piece at a position of an open descriptor before it returns. */
   readonly writeAt: (descriptor: number, piece: Buffer, position: number) => void;
+  readonly readAt: ReadAt;
   readonly clock: Clock;
   readonly prng: Prng;
   readonly limits: FetchLimits;
@@ -78,6 +86,26 @@ export function serveFetches(options: FetchServerOptions): void {
     }
   };
 
+  const answerSend = async (command: SendCommand, signal: AbortSignal): Promise<void> => {
+    const { id, storeUrl, upload } = command;
+    try {
+      const sent = await sendPart(command, { store: storeOf(storeUrl), readAt: options.readAt, signal });
+      port.post({ kind: 'sent', id, ...sent });
+    } catch (error) {
+      port.post({ kind: 'failed', id, failure: failureOf(tierErrorOf(error, `sending ${upload.key}`)) });
+    } finally {
+      running.delete(id);
+    }
+  };
+
+  const begin = (id: number, run: (signal: AbortSignal) => Promise<void>): void => {
+    invariant(!running.has(id), 'a request has a number of its own');
+    const cancel = new AbortController();
+    const entry = { cancel, ended: Promise.resolve() };
+    running.set(id, entry);
+    entry.ended = run(cancel.signal);
+  };
+
   const close = async (): Promise<void> => {
     for (const { cancel } of running.values()) cancel.abort();
     await Promise.all(Array.from(running.values(), ({ ended }) => ended));
@@ -87,14 +115,12 @@ export function serveFetches(options: FetchServerOptions): void {
 
   port.onMessage((message: ToFetchWorker) => {
     switch (message.kind) {
-      case 'fetch': {
-        invariant(!running.has(message.id), 'a fetch has a number of its own');
-        const cancel = new AbortController();
-        const entry = { cancel, ended: Promise.resolve() };
-        running.set(message.id, entry);
-        entry.ended = answer(message, cancel.signal);
+      case 'fetch':
+        begin(message.id, (signal) => answer(message, signal));
         return;
-      }
+      case 'send':
+        begin(message.id, (signal) => answerSend(message, signal));
+        return;
       case 'prepare':
         void prepare(message.storeUrl);
         return;

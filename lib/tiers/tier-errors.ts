@@ -26,11 +26,12 @@ function tierCodeOf(code: StoreErrorCode): TierErrorCode {
       return 'timeout';
     case 'corrupt':
       return 'corrupt';
+    case 'no-space':
+      return 'no-space';
     case 'throttled':
     case 'unavailable':
     case 'invalid-key':
     case 'unsupported':
-    case 'no-space':
     case 'invalid':
       return 'unavailable';
   }
@@ -56,6 +57,13 @@ export function tierErrorOf(error: unknown, what: string): TierError {
 /** The sink refused: `error` is what the system said. */
 export function sinkErrorOf(error: unknown): TierError {
   return tierError('sink', `writing fetched bytes (${codeOf(error) ?? 'unknown error'})`, { cause: error });
+}
+
+/** The file refused to be read. */
+export function sourceErrorOf(error: unknown): TierError {
+  return tierError('sink', `reading what is to be sent (${codeOf(error) ?? 'unknown error'})`, {
+    cause: error,
+  });
 }
 
 export function failureOf(error: TierError): TierFailure {

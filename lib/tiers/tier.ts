@@ -13,10 +13,12 @@ import { PerigeeError } from '../base/errors.ts';
  * - `denied`: the store refuses us
  * - `timeout`: the deadline passed
  * - `corrupt`: bytes did not match length or checksum, repeatedly
- * - `sink`: the sink (NVMe) refused the bytes; the cause is the system's error
+ * - `sink`: the file on NVMe refused to be written, or to be read; the cause is the system's error
+ * - `no-space`: the store is full
  * - `closed`: the tier is shutting down
  */
-export type TierErrorCode = 'stale' | 'unavailable' | 'denied' | 'timeout' | 'corrupt' | 'sink' | 'closed';
+export type TierErrorCode =
+  'stale' | 'unavailable' | 'denied' | 'timeout' | 'corrupt' | 'sink' | 'no-space' | 'closed';
 
 export class TierError extends PerigeeError<TierErrorCode> {
   override readonly layer = 'tier';

@@ -212,6 +212,7 @@ export function harness(
   };
   const sink = Buffer.alloc(fake.bytes.byteLength);
   const workers = new LocalWorkers({
+    readAt: async () => 0,
     openStore: () => fake.store,
     writeAt: options.writeAt ?? ((_descriptor, piece, position) => void piece.copy(sink, position)),
     clock,

@@ -44,6 +44,7 @@ t.test('fetch server opens a store once, and survives one that cannot be opened'
       });
     },
     writeAt: () => undefined,
+    readAt: async () => 0,
     clock: systemClock,
     prng: seededPrng(1),
     limits: FETCH_LIMITS,
