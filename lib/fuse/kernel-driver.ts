@@ -5,6 +5,7 @@
  * way leaves nothing behind. Unmounting waits for users until its deadline, then refuses, if it was asked so, or takes
  * the mount off the path and cuts the connection, so that this process can always exit; files that the kernel reads by itself go on being read.
  */
+import { nextTurn } from '../base/clock.ts';
 import { describeError } from '../base/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { BackingRegistrar } from './backing.ts';
@@ -130,6 +131,7 @@ class KernelDriver implements Driver {
       logger: options.logger,
       metrics: options.metrics,
       clock: options.clock,
+      nextTurn,
       connect: (agreement) => this.#connect(agreement),
     });
     this.#unmounter = new Unmounter({
@@ -151,7 +153,7 @@ class KernelDriver implements Driver {
     for (let readers = 1; readers < READERS; readers++) {
       this.#addChannel(new FuseDevice(), (fresh) => this.#session.read(fresh));
     }
-    this.#addChannel(new FuseDevice({ neverWaits: true }), (fresh) => this.#session.drain(fresh));
+    this.#addChannel(new FuseDevice({ neverWaits: true }), (fresh) => this.#session.poll(fresh));
     this.#raiseReadAhead();
     this.#logger.info(
       {

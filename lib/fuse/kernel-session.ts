@@ -22,7 +22,8 @@ import { Opcode, OPCODE_MAX, operationName } from './opcodes.ts';
 import { ErrnoError, FuseError, type DriverConnection, type FileSystemOperations } from './operations.ts';
 import { encodeHeader, OUT_HEADER_BYTES } from './reply-encoder.ts';
 import { decodeHeader, decodeInit, decodeInterrupt, type RequestBytes } from './request-decoder.ts';
-import { RequestMemory, RequestReader } from './request-reader.ts';
+import { RequestPump } from './request-pump.ts';
+import { RequestMemory, type RequestReader } from './request-reader.ts';
 import { RequestRouter } from './request-router.ts';
 import { Request, RequestTable } from './request.ts';
 import type { LockOperations, WriteOperations } from './write-operations.ts';
@@ -46,6 +47,7 @@ export interface SessionOptions {
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly clock: Clock;
+  readonly nextTurn: (run: () => void) => void;
   /** Called once INIT is answered, before any other request is read. */
   readonly connect: (agreement: Agreement) => {
     readonly connection: DriverConnection;
@@ -53,27 +55,19 @@ export interface SessionOptions {
   };
 }
 
-/** Requests taken at a time without a wait, so that the loop gets to everything else. */
-const DRAINED_MAX = 16;
-
 export class KernelSession {
   /** Rejects if the kernel cannot be talked to. */
   readonly negotiated: Promise<Agreement>;
   readonly ended: Promise<SessionEnd>;
   readonly #options: SessionOptions;
   readonly #requests = new RequestTable();
-  readonly #memory = new RequestMemory(REQUEST_BYTES_MAX);
-  readonly #readers = new Set<RequestReader>();
-  readonly #paused = new Set<RequestReader>();
-  #drained: RequestReader | undefined;
-  readonly #channels: RequestChannel[] = [];
+  readonly #pump: RequestPump;
   readonly #header = Buffer.alloc(OUT_HEADER_BYTES);
   readonly #headerView = new DataView(this.#header.buffer, this.#header.byteOffset, OUT_HEADER_BYTES);
   readonly #counters = new Map<number, { inc(): void }>();
   readonly #timers: { observe(seconds: number): void }[] = [];
   #router: RequestRouter | undefined;
   #holdings: Holdings | undefined;
-  #end: SessionEnd | undefined;
   #closed = false;
   readonly #settle: {
     agreed: (agreement: Agreement) => void;
@@ -83,6 +77,15 @@ export class KernelSession {
 
   constructor(options: SessionOptions) {
     this.#options = options;
+    this.#pump = new RequestPump({
+      memory: new RequestMemory(REQUEST_BYTES_MAX),
+      clock: options.clock,
+      nextTurn: options.nextTurn,
+      take: (reader, received) => this.#take(reader, received),
+      limit: () => this.#limit(),
+      limitReached: (limit) => this.#limitReached(limit),
+      ended: (error) => this.#readingEnded(error),
+    });
     const negotiated = Promise.withResolvers<Agreement>();
     const ended = Promise.withResolvers<SessionEnd>();
     this.negotiated = negotiated.promise;
@@ -103,65 +106,32 @@ export class KernelSession {
 
   /** Starts to read requests from a channel; closes it at the end. */
   read(channel: RequestChannel): void {
-    if (this.#closed) return channel.close();
-    const reader = new RequestReader(channel, this.#memory);
-    this.#channels.push(channel);
-    this.#readers.add(reader);
-    this.#next(reader);
+    this.#pump.park(channel);
   }
 
-  /**
-   * A channel from which requests that wait already are taken after each one that a reader brings: that spares
-   * each of them the way through another thread, which costs more than most answers.
-   */
-  drain(channel: RequestChannel): void {
-    if (this.#closed) return channel.close();
-    this.#drained = new RequestReader(channel, this.#memory);
-    this.#channels.push(channel);
+  /** A channel that never waits, from which requests in a row are taken; see `RequestPump`. */
+  poll(channel: RequestChannel): void {
+    this.#pump.poll(channel);
   }
 
   /** The limit that is reached, if one is. */
-  get #limit(): string | undefined {
+  #limit(): string | undefined {
     if (this.#requests.size >= REQUESTS_MAX) return 'fuse_requests';
     return this.#requests.writes >= WRITES_MAX ? 'fuse_writes' : undefined;
   }
 
-  #next(reader: RequestReader): void {
-    const limit = this.#limit;
-    if (limit !== undefined) {
-      this.#limitReached(limit);
-      this.#paused.add(reader);
-      return;
-    }
-    reader.channel.receive(reader.bytes, (error, received) => {
-      if (error === null) this.#received(reader, received);
-      else if (isTransient(error)) this.#next(reader);
-      else this.#readerEnded(reader, error);
-    });
-  }
-
-  #received(reader: RequestReader, received: number): void {
-    this.#take(reader, received);
-    const drained = this.#drained;
-    for (let taken = 0; drained !== undefined && taken < DRAINED_MAX; taken++) {
-      if (this.#closed || this.#limit !== undefined) break;
-      const waiting = drained.channel.tryReceive(drained.bytes);
-      if (waiting === 0) break;
-      this.#take(drained, waiting);
-    }
-    this.#next(reader);
-  }
-
-  #take(reader: RequestReader, received: number): void {
+  /** True: nothing is left to be answered. */
+  #take(reader: RequestReader, received: number): boolean {
     try {
-      this.#dispatch(reader, received);
+      return this.#dispatch(reader, received);
     } catch (error) {
       // Only requests without a reply get here: what wants one is answered with an errno.
       this.#options.logger.error({ error: describeError(error) }, 'a message from the kernel was dropped');
+      return true;
     }
   }
 
-  #dispatch(reader: RequestReader, received: number): void {
+  #dispatch(reader: RequestReader, received: number): boolean {
     const header = decodeHeader(reader.view, received);
     if (header === undefined) throw new ErrnoError(Errno.EPROTO, 'malformed header');
     reader.end = header.end;
@@ -169,19 +139,29 @@ export class KernelSession {
     if (opcode === Opcode.FORGET || opcode === Opcode.BATCH_FORGET) {
       this.#count(opcode, 0);
       this.#router?.forget(opcode, header.node, reader);
-      return;
+      return true;
     }
     if (opcode === Opcode.INTERRUPT) {
       this.#count(opcode, 0);
       this.#requests.interrupt(decodeInterrupt(reader));
-      return;
+      return true;
     }
     const request = new Request(header, reader.channel, this.#options.clock.nowMs());
     this.#requests.add(request);
     if (opcode === Opcode.INIT) this.#init(request, reader);
     else if (opcode === Opcode.DESTROY) this.#respond(request, 0);
     else if (this.#router === undefined) this.#respond(request, Errno.EIO);
-    else this.#router.route(request, reader).catch((error: unknown) => this.#fail(request, error));
+    else this.#route(this.#router, request, reader);
+    return !this.#requests.has(request);
+  }
+
+  #route(router: RequestRouter, request: Request, reader: RequestReader): void {
+    try {
+      const answered = router.route(request, reader);
+      if (answered instanceof Promise) answered.catch((error: unknown) => this.#fail(request, error));
+    } catch (error) {
+      this.#fail(request, error);
+    }
   }
 
   #init(request: Request, input: RequestBytes): void {
@@ -237,10 +217,7 @@ export class KernelSession {
     const answered = sent === Errno.EINVAL ? Errno.EIO : errno;
     this.#count(request.opcode, answered);
     this.#observe(request);
-    for (const reader of this.#paused) {
-      this.#paused.delete(reader);
-      this.#next(reader);
-    }
+    this.#pump.resume();
     return sent === 0;
   }
 
@@ -280,13 +257,7 @@ export class KernelSession {
     return Errno.EIO;
   }
 
-  #readerEnded(reader: RequestReader, error: NodeJS.ErrnoException): void {
-    this.#readers.delete(reader);
-    this.#end ??= error.code === 'ENODEV' ? { reason: 'unmounted' } : { reason: 'aborted', error };
-    // A paused reader would wait for a connection that is gone.
-    for (const paused of this.#paused) this.#readers.delete(paused);
-    this.#paused.clear();
-    if (this.#readers.size > 0) return;
+  #readingEnded(error: NodeJS.ErrnoException): void {
     this.#closed = true;
     this.#holdings?.end();
     this.#requests.abortAll('the mount has ended');
@@ -296,8 +267,8 @@ export class KernelSession {
     } catch (failure) {
       this.#options.logger.error({ error: describeError(failure) }, 'disconnected failed');
     }
-    for (const channel of this.#channels) channel.close();
-    this.#settle.ended(this.#end);
+    this.#pump.close();
+    this.#settle.ended(error.code === 'ENODEV' ? { reason: 'unmounted' } : { reason: 'aborted', error });
   }
 
   #limitReached(limit: string): void {
@@ -324,9 +295,4 @@ export class KernelSession {
     }));
     timer.observe((this.#options.clock.nowMs() - request.startedMs) / 1000);
   }
-}
-
-/** ENOENT: the request was given up while it was being read. */
-function isTransient(error: NodeJS.ErrnoException): boolean {
-  return error.code === 'EINTR' || error.code === 'EAGAIN' || error.code === 'ENOENT';
 }

@@ -52,6 +52,12 @@ export class ErrnoError extends Error {
   }
 }
 
+/**
+ * A value that is known at once is given as it is: a promise would cost its request a turn of the microtasks and, with
+ * what else hangs on it, about as much time again as the request itself. A failure rejects.
+ */
+export type Answer<T> = T | Promise<T>;
+
 export interface RequestContext {
   readonly uid: number;
   readonly gid: number;
@@ -170,16 +176,16 @@ export interface FileSystemOperations {
   /** Called once when the mount is gone; no operation follows. Handles not yet released are to be closed. */
   disconnected(): void;
 
-  lookup(parent: NodeId, name: Uint8Array, context: RequestContext): Promise<EntryReply>;
+  lookup(parent: NodeId, name: Uint8Array, context: RequestContext): Answer<EntryReply>;
   /** The kernel gives back `count` lookups of a node. Synchronous, cannot fail. */
   forget(node: NodeId, count: bigint): void;
-  attributes(node: NodeId, handle: bigint | undefined, context: RequestContext): Promise<AttributesReply>;
+  attributes(node: NodeId, handle: bigint | undefined, context: RequestContext): Answer<AttributesReply>;
   readLink(node: NodeId, context: RequestContext): Promise<Uint8Array>;
   /** `mask` as in access(2). Called only without default_permissions. */
   access(node: NodeId, mask: number, context: RequestContext): Promise<void>;
 
   /** `flags` of open(2). With O_TRUNC the file is empty afterwards. */
-  open(node: NodeId, flags: number, context: RequestContext): Promise<OpenReply>;
+  open(node: NodeId, flags: number, context: RequestContext): Answer<OpenReply>;
   /** Short only at the end of the file. The answer may lie in `into`; after a failure `into` may still be written to. */
   read(
     handle: bigint,
@@ -191,7 +197,7 @@ export interface FileSystemOperations {
   /** The last descriptor is gone. Synchronous for the caller; failures are only logged. */
   release(handle: bigint): void;
 
-  openDirectory(node: NodeId, context: RequestContext): Promise<OpenReply>;
+  openDirectory(node: NodeId, context: RequestContext): Answer<OpenReply>;
   readDirectory(
     handle: bigint,
     offset: bigint,

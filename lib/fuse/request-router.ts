@@ -4,7 +4,7 @@
  * Invariants: an operation gets only nodes and handles that the kernel was given and has not given back; a node
  * or handle whose reply did not arrive is given back at once, so that counts stay exact; each request that wants
  * a reply is responded to exactly once. Everything needed of the reader's buffer is taken before the first
- * `await`: the buffer is reused then.
+ * wait: the buffer is reused then.
  * What changes the file system is answered by `WriteRouter`, locks by `LockRouter`, where there are such operations.
  */
 import type { NodeId } from '../base/brand.ts';
@@ -13,9 +13,9 @@ import { Errno } from './errno.ts';
 import type { Holdings } from './holdings.ts';
 import { LockRouter } from './lock-router.ts';
 import { CHANGES, GETATTR_HANDLE, Opcode, operationName } from './opcodes.ts';
-import { ErrnoError, type EntryReply, type FileSystemOperations } from './operations.ts';
+import { ErrnoError, type Answer, type EntryReply, type FileSystemOperations } from './operations.ts';
 import { ReadBuffers } from './read-buffers.ts';
-import { DirectoryPacker, ReplyScratch } from './reply-encoder.ts';
+import { DirectoryPacker, type OpenAnswer, ReplyScratch } from './reply-encoder.ts';
 import {
   decodeAccess,
   decodeBatchForget,
@@ -81,8 +81,8 @@ export class RequestRouter {
     else decodeBatchForget(input, (each, lookups) => this.#holdings.forget(each, lookups));
   }
 
-  /** Answers everything else. A rejection means that no reply was sent. */
-  async route(request: Request, input: RequestInput): Promise<void> {
+  /** Answers everything else, at once if it can. A failure, thrown or rejected, means that no reply was sent. */
+  route(request: Request, input: RequestInput): Answer<void> {
     if (request.opcode !== Opcode.STATFS) this.#holdings.requireNode(request.node);
     const routed = this.#writeRouter?.route(request, input) ?? this.#lockRouter?.route(request, input);
     if (routed !== undefined) return routed;
@@ -94,8 +94,7 @@ export class RequestRouter {
       case Opcode.READLINK:
         return this.#readLink(request);
       case Opcode.ACCESS:
-        await this.#operations.access(request.node, decodeAccess(input), request);
-        return this.#done(request);
+        return this.#access(request, input);
       case Opcode.OPEN:
         return this.#open(request, input);
       case Opcode.READ:
@@ -118,11 +117,8 @@ export class RequestRouter {
         return this.#done(request);
       case Opcode.RELEASEDIR:
         return this.#releaseDirectory(request, input);
-      case Opcode.STATFS: {
-        const statistics = await this.#operations.statistics(request);
-        this.#respond(request, 0, this.#scratch.statistics(statistics));
-        return;
-      }
+      case Opcode.STATFS:
+        return this.#statistics(request);
       case Opcode.GETXATTR:
         return this.#getExtendedAttribute(request, input);
       case Opcode.LISTXATTR:
@@ -139,9 +135,17 @@ export class RequestRouter {
     this.#respond(request, 0);
   }
 
-  async #lookup(request: Request, input: RequestBytes): Promise<void> {
-    const name = decodeName(input);
-    const entry = await this.#operations.lookup(request.node, name, request);
+  async #statistics(request: Request): Promise<void> {
+    const statistics = await this.#operations.statistics(request);
+    this.#respond(request, 0, this.#scratch.statistics(statistics));
+  }
+
+  #lookup(request: Request, input: RequestBytes): Answer<void> {
+    const found = this.#operations.lookup(request.node, decodeName(input), request);
+    return after(found, (entry) => this.#found(request, entry));
+  }
+
+  #found(request: Request, entry: EntryReply): void {
     if (entry.node !== 0n) {
       this.#holdings.holdNode(entry.node);
       if (!this.#respond(request, 0, this.#scratch.entry(entry))) this.#holdings.forget(entry.node, 1n);
@@ -152,11 +156,12 @@ export class RequestRouter {
     }
   }
 
-  async #attributes(request: Request, input: RequestBytes): Promise<void> {
+  #attributes(request: Request, input: RequestBytes): Answer<void> {
     const { flags, handle } = decodeGetAttributes(input);
     const known = (flags & GETATTR_HANDLE) !== 0 && this.#holdings.hasFile(handle) ? handle : undefined;
-    const reply = await this.#operations.attributes(request.node, known, request);
-    this.#respond(request, 0, this.#scratch.attributes(reply));
+    return after(this.#operations.attributes(request.node, known, request), (reply) => {
+      this.#respond(request, 0, this.#scratch.attributes(reply));
+    });
   }
 
   async #readLink(request: Request): Promise<void> {
@@ -165,19 +170,34 @@ export class RequestRouter {
     this.#respond(request, 0, target);
   }
 
-  async #open(request: Request, input: RequestBytes): Promise<void> {
+  async #access(request: Request, input: RequestBytes): Promise<void> {
+    await this.#operations.access(request.node, decodeAccess(input), request);
+    this.#done(request);
+  }
+
+  #open(request: Request, input: RequestBytes): Answer<void> {
     const { flags, dropSetIds } = decodeOpen(input);
     this.#holdings.requireRoom();
-    const reply = await this.#operations.open(request.node, flags, request);
-    if (this.#holdings.ended) return;
-    const { handle } = reply;
-    const answer = this.#holdings.openFile(request.node, { reply, flags });
+    return after(this.#operations.open(request.node, flags, request), (reply) => {
+      if (this.#holdings.ended) return undefined;
+      const answer = this.#holdings.openFile(request.node, { reply, flags });
+      return dropSetIds
+        ? this.#openWithoutSetIds(request, reply.handle, answer)
+        : this.#opened(request, reply.handle, answer);
+    });
+  }
+
+  async #openWithoutSetIds(request: Request, handle: bigint, answer: OpenAnswer): Promise<void> {
     try {
-      if (dropSetIds) await this.#writes?.setAttributes(request.node, { dropSetIds, handle }, request);
+      await this.#writes?.setAttributes(request.node, { dropSetIds: true, handle }, request);
     } catch (error) {
       this.#holdings.closeFile(handle);
       throw error;
     }
+    this.#opened(request, handle, answer);
+  }
+
+  #opened(request: Request, handle: bigint, answer: OpenAnswer): void {
     if (!this.#respond(request, 0, this.#scratch.open(handle, answer))) this.#holdings.closeFile(handle);
   }
 
@@ -212,13 +232,14 @@ export class RequestRouter {
     this.#done(request);
   }
 
-  async #openDirectory(request: Request): Promise<void> {
+  #openDirectory(request: Request): Answer<void> {
     this.#holdings.requireRoom();
-    const reply = await this.#operations.openDirectory(request.node, request);
-    if (this.#holdings.ended) return;
-    const answer = this.#holdings.openDirectory(request.node, reply);
-    const body = this.#scratch.open(reply.handle, answer);
-    if (!this.#respond(request, 0, body)) this.#holdings.closeDirectory(reply.handle);
+    return after(this.#operations.openDirectory(request.node, request), (reply) => {
+      if (this.#holdings.ended) return;
+      const answer = this.#holdings.openDirectory(request.node, reply);
+      const body = this.#scratch.open(reply.handle, answer);
+      if (!this.#respond(request, 0, body)) this.#holdings.closeDirectory(reply.handle);
+    });
   }
 
   async #readDirectory(request: Request, input: RequestBytes): Promise<void> {
@@ -278,4 +299,9 @@ export class RequestRouter {
       throw new ErrnoError(Errno.ERANGE, 'extended attribute larger than the room for it');
     this.#respond(request, 0, sizeMax === 0 ? this.#scratch.count(value.length) : value);
   }
+}
+
+/** Goes on with what is known at once, or else when it is. */
+function after<T>(answer: Answer<T>, next: (value: T) => Answer<void>): Answer<void> {
+  return answer instanceof Promise ? answer.then(next) : next(answer);
 }

@@ -70,6 +70,10 @@ export class RequestTable {
     return this.#writes;
   }
 
+  has(request: Request): boolean {
+    return this.#live.has(request.unique);
+  }
+
   add(request: Request): void {
     this.#live.set(request.unique, request);
     if (request.opcode === Opcode.WRITE) this.#writes++;

@@ -9,7 +9,7 @@
  */
 import { CacheError, type BlockCache, type CacheHandle } from '../../cache/block-cache.ts';
 import { describeError, invariant } from '../base/errors.ts';
-import type { BackingFile, RequestContext } from '../fuse/operations.ts';
+import type { Answer, BackingFile, RequestContext } from '../fuse/operations.ts';
 import type { UseListener } from '../prefetch/access-observer.ts';
 import { DEFAULT_SETTINGS, type OwnPolicies, type Settings } from '../policy/policy.ts';
 import type { Logger } from '../telemetry/log.ts';
@@ -54,17 +54,25 @@ export class FileOpener {
   }
 
   /** Counts one open of the node; undefined: its reads come to us. Balanced by `close`. */
-  async open(node: Node, context: RequestContext): Promise<BackingFile | undefined> {
-    const { nodes } = this.#options;
-    nodes.hold(node);
+  open(node: Node, context: RequestContext): Answer<BackingFile | undefined> {
+    this.#options.nodes.hold(node);
     try {
       const file = this.#acquire(node);
       this.#tellOpened(file);
-      if (this.#wantsWhole(file)) await this.#fetchWhole(file, context);
+      return this.#wantsWhole(file) ? this.#openWhole(file, context) : this.#choose(file);
+    } catch (error) {
+      this.#release(node);
+      throw error;
+    }
+  }
+
+  async #openWhole(file: OpenFile, context: RequestContext): Promise<BackingFile | undefined> {
+    try {
+      await this.#fetchWhole(file, context);
       // From here to the return nothing waits.
       return this.#choose(file);
     } catch (error) {
-      this.#release(node);
+      this.#release(file.node);
       throw error;
     }
   }

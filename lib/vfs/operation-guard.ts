@@ -10,7 +10,7 @@
 import type { Clock } from '../base/clock.ts';
 import { describeError, PerigeeError } from '../base/errors.ts';
 import { Errno, errnoName } from '../fuse/errno.ts';
-import { ErrnoError } from '../fuse/operations.ts';
+import { type Answer, ErrnoError } from '../fuse/operations.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { errnoOf } from './errno-of.ts';
 
@@ -49,12 +49,26 @@ export class OperationGuard {
     try {
       return await body();
     } catch (error) {
-      if (error instanceof ErrnoError) throw error;
-      const errno = errnoOf(error);
-      const cause = describeError(error);
-      if (!QUIET.has(errno)) this.#tell({ operation, errno: errnoName(errno), cause }, codeOf(error));
-      throw new ErrnoError(errno, `${operation}: ${cause}`, { cause: error });
+      throw this.#translated(operation, error);
     }
+  }
+
+  /** The same for operations that most often need no wait. Failures always reject. */
+  answer<T>(operation: string, body: () => Answer<T>): Answer<T> {
+    try {
+      const answer = body();
+      return answer instanceof Promise ? this.run(operation, () => answer) : answer;
+    } catch (error) {
+      return Promise.reject(this.#translated(operation, error));
+    }
+  }
+
+  #translated(operation: string, error: unknown): ErrnoError {
+    if (error instanceof ErrnoError) return error;
+    const errno = errnoOf(error);
+    const cause = describeError(error);
+    if (!QUIET.has(errno)) this.#tell({ operation, errno: errnoName(errno), cause }, codeOf(error));
+    return new ErrnoError(errno, `${operation}: ${cause}`, { cause: error });
   }
 
   #tell(failure: Failure, code: string): void {

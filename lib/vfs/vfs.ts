@@ -21,7 +21,9 @@ import type { Clock } from '../base/clock.ts';
 import { Errno } from '../fuse/errno.ts';
 import {
   ErrnoError,
+  type Answer,
   type AttributesReply,
+  type BackingFile,
   type DirectoryPlusRecord,
   type DirectoryRecord,
   type DirectorySink,
@@ -32,7 +34,13 @@ import {
   type OpenReply,
   type RequestContext,
 } from '../fuse/operations.ts';
-import type { DirectoryEntry, InodeAttributes, KnownAttributes, Namespace } from '../namespace/namespace.ts';
+import type {
+  DirectoryEntry,
+  InodeAttributes,
+  KnownAttributes,
+  KnownName,
+  Namespace,
+} from '../namespace/namespace.ts';
 import type { AccessObserver, UseListener } from '../prefetch/access-observer.ts';
 import type { OwnPolicies } from '../policy/policy.ts';
 import type { Logger } from '../telemetry/log.ts';
@@ -152,24 +160,27 @@ class ReadOnlyVfs implements Vfs {
     };
   }
 
-  lookup(parent: NodeId, name: Uint8Array, context: RequestContext): Promise<EntryReply> {
-    return this.#operations.run('lookup', async () => {
+  lookup(parent: NodeId, name: Uint8Array, context: RequestContext): Answer<EntryReply> {
+    return this.#operations.answer('lookup', () => {
       const directory = this.#directory(parent);
       const text = decodeName(name);
       if (text === undefined) return noEntry(0);
-      const { namespace } = this.#options;
-      const asked = ++this.#lastAsked;
-      let known = namespace.knownName(directory.inode, text);
-      if (known === undefined) {
-        const attributes = await this.#ask(context, (signal) =>
-          namespace.lookup(directory.inode, text, { signal }),
-        );
-        known = namespace.knownName(directory.inode, text) ?? { attributes, validForMs: 0 };
-      }
-      const { attributes, validForMs } = known;
-      if (attributes === undefined) return noEntry(this.#kernel.absenceFor(directory, validForMs));
-      return this.#enter(attributes, { parent: directory, name: text, asked, validForMs });
+      const at = { parent: directory, name: text, asked: ++this.#lastAsked };
+      const known = this.#options.namespace.knownName(directory.inode, text);
+      return known === undefined ? this.#lookUp(at, context) : this.#found(known, at);
     });
+  }
+
+  async #lookUp(at: Omit<Entry, 'validForMs'>, context: RequestContext): Promise<EntryReply> {
+    const { namespace } = this.#options;
+    const directory = at.parent.inode;
+    const attributes = await this.#ask(context, (signal) => namespace.lookup(directory, at.name, { signal }));
+    return this.#found(namespace.knownName(directory, at.name) ?? { attributes, validForMs: 0 }, at);
+  }
+
+  #found({ attributes, validForMs }: KnownName, at: Omit<Entry, 'validForMs'>): EntryReply {
+    if (attributes === undefined) return noEntry(this.#kernel.absenceFor(at.parent, validForMs));
+    return this.#enter(attributes, { ...at, validForMs });
   }
 
   forget(node: NodeId, count: bigint): void {
@@ -181,16 +192,16 @@ class ReadOnlyVfs implements Vfs {
     }
   }
 
-  attributes(id: NodeId, handle: bigint | undefined, context: RequestContext): Promise<AttributesReply> {
-    return this.#operations.run('getattr', async () => {
+  attributes(id: NodeId, handle: bigint | undefined, context: RequestContext): Answer<AttributesReply> {
+    return this.#operations.answer('getattr', () => {
       const node = this.#node(id);
       const isHeld = this.#options.namespace.knownAttributes(node.inode) !== undefined;
       if (handle !== undefined && node.attributes !== undefined && !isHeld) {
         // Before a read through the handle: the version says it all, and no origin is needed.
         return { attributes: nodeAttributes(node.attributes), validForMs: 0 };
       }
-      const { attributes, validForMs, gone } = await this.#attributes(node, context);
-      return { attributes: nodeAttributes(attributes, { gone }), validForMs };
+      const shown = this.#attributes(node, context);
+      return shown instanceof Promise ? shown.then(attributesReply) : attributesReply(shown);
     });
   }
 
@@ -215,22 +226,28 @@ class ReadOnlyVfs implements Vfs {
     });
   }
 
-  open(id: NodeId, flags: number, context: RequestContext): Promise<OpenReply> {
-    return this.#operations.run('open', async () => {
+  open(id: NodeId, flags: number, context: RequestContext): Answer<OpenReply> {
+    return this.#operations.answer('open', () => {
       const node = this.#node(id);
       if (node.kind === 'directory') throw new ErrnoError(Errno.EISDIR, 'a directory');
       if (node.kind === 'symlink') throw new ErrnoError(Errno.EINVAL, 'a symbolic link');
       if ((flags & O_ACCMODE) !== O_RDONLY || (flags & O_TRUNC) !== 0)
         throw this.#refusal('an open for write');
-      const backing = await this.#opener.open(node, context);
-      if (this.#ended.signal.aborted) {
-        this.#opener.close(node);
-        throw new ErrnoError(Errno.ENODEV, 'the mount is gone');
-      }
-      const handle = this.#handles.add({ kind: 'file', node });
-      // The node's pages are those of one version: they stay right for every later open.
-      return { handle, noFlush: true, keepCache: true, ...(backing && { backing }) };
+      const backing = this.#opener.open(node, context);
+      return backing instanceof Promise
+        ? backing.then((each) => this.#opened(node, each))
+        : this.#opened(node, backing);
     });
+  }
+
+  #opened(node: Node, backing: BackingFile | undefined): OpenReply {
+    if (this.#ended.signal.aborted) {
+      this.#opener.close(node);
+      throw new ErrnoError(Errno.ENODEV, 'the mount is gone');
+    }
+    const handle = this.#handles.add({ kind: 'file', node });
+    // The node's pages are those of one version: they stay right for every later open.
+    return { handle, noFlush: true, keepCache: true, ...(backing && { backing }) };
   }
 
   read(handle: bigint, range: ReadRange, context: RequestContext): Promise<Uint8Array> {
@@ -247,8 +264,8 @@ class ReadOnlyVfs implements Vfs {
     this.#close(handle);
   }
 
-  openDirectory(id: NodeId, context: RequestContext): Promise<OpenReply> {
-    return this.#operations.run('opendir', async () => {
+  openDirectory(id: NodeId, context: RequestContext): Answer<OpenReply> {
+    return this.#operations.answer('opendir', () => {
       const node = this.#directory(id);
       const { namespace, clock, namesDeadlineMs, logger } = this.#options;
       const stream = new DirectoryStream(node, {
@@ -260,11 +277,14 @@ class ReadOnlyVfs implements Vfs {
         onBadName: (name) => logger.debug({ directory: String(node.inode), name }, 'a name cannot be shown'),
       });
       this.#options.uses?.listed({ inode: node.inode, path: () => pathOf(node) });
+      const opened = (): OpenReply => {
+        this.#nodes.hold(node);
+        const keepCache = namespace.isListingHeld(node.inode) && this.#kernel.keepListing(node);
+        return { handle: this.#handles.add({ kind: 'directory', node, stream }), keepCache };
+      };
       // It will be read in any case, and most directories are held whole with their first page.
-      if (namespace.isLeased) await stream.load(context);
-      this.#nodes.hold(node);
-      const keepCache = namespace.isListingHeld(node.inode) && this.#kernel.keepListing(node);
-      return { handle: this.#handles.add({ kind: 'directory', node, stream }), keepCache };
+      const isHeldAfterLoad = namespace.isLeased && !namespace.isListingHeld(node.inode);
+      return isHeldAfterLoad ? stream.load(context).then(opened) : opened();
     });
   }
 
@@ -319,7 +339,7 @@ class ReadOnlyVfs implements Vfs {
   }
 
   /** Of the node's own version, with what belongs to the inode as it is now. */
-  async #attributes(node: Node, context: RequestContext): Promise<ShownAttributes> {
+  #attributes(node: Node, context: RequestContext): Answer<ShownAttributes> {
     const own = node.attributes;
     if (own !== undefined && node.kind !== 'directory' && node.isLookedUpEachTime) {
       // Within a walk along a path the kernel has just looked this up, so the answer is of this very call; without one
@@ -327,14 +347,22 @@ class ReadOnlyVfs implements Vfs {
       return { attributes: own, validForMs: 0, gone: false };
     }
     const asked = ++this.#lastAsked;
+    const known = this.#options.namespace.knownAttributes(node.inode);
+    return known === undefined ? this.#askAndShow(node, asked, context) : this.#shown(node, asked, known);
+  }
+
+  async #askAndShow(node: Node, asked: number, context: RequestContext): Promise<ShownAttributes> {
     let answer: KnownAttributes;
     try {
-      answer =
-        this.#options.namespace.knownAttributes(node.inode) ?? (await this.#askAttributes(node, context));
+      answer = await this.#askAttributes(node, context);
     } catch (error) {
       return { attributes: knownAfter(error, node), validForMs: 0, gone: errnoOf(error) === Errno.ENOENT };
     }
-    const { attributes: now, validForMs } = answer;
+    return this.#shown(node, asked, answer);
+  }
+
+  #shown(node: Node, asked: number, { attributes: now, validForMs }: KnownAttributes): ShownAttributes {
+    const own = node.attributes;
     if (own === undefined || (now.kind === node.kind && now.source?.version === node.version)) {
       if (asked >= node.asked) {
         node.attributes = now;
@@ -428,6 +456,10 @@ function knownAfter(error: unknown, node: Node): InodeAttributes {
   const isOpenOffline = errno === Errno.ETIMEDOUT && node.opens > 0;
   if (own === undefined || (errno !== Errno.ENOENT && !isOpenOffline)) throw error;
   return own;
+}
+
+function attributesReply({ attributes, validForMs, gone }: ShownAttributes): AttributesReply {
+  return { attributes: nodeAttributes(attributes, { gone }), validForMs };
 }
 
 function noEntry(validForMs: number): EntryReply {

@@ -1,5 +1,5 @@
 /** The kernel's side of a connection, without a kernel: a session reads what a test sends and its replies are kept. */
-import { systemClock } from '../../lib/base/clock.ts';
+import { nextTurn, systemClock } from '../../lib/base/clock.ts';
 import type { ReceiveCallback, RequestChannel } from '../../lib/fuse/device.ts';
 import { KernelSession } from '../../lib/fuse/kernel-session.ts';
 import { Opcode } from '../../lib/fuse/opcodes.ts';
@@ -152,6 +152,7 @@ export class FakeKernel {
       locks: options.locks,
       metrics: this.metrics,
       clock: systemClock,
+      nextTurn,
       logger: Object.assign(Object.create(logger) as Logger, { error: record, warn: record }),
       connect: (agreement) => ({
         registrar: options.registrar,

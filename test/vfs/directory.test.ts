@@ -185,8 +185,8 @@ t.test('directory', async (t) => {
     const mount = new FakeMount();
     mount.namespace.put('file', 'x');
     const { node } = await mount.walk('file');
-    await t.rejects(mount.vfs.openDirectory(node, mount.context()), withErrno(Errno.ENOTDIR));
+    await t.rejects(async () => mount.vfs.openDirectory(node, mount.context()), withErrno(Errno.ENOTDIR));
     await t.rejects(mount.lookup(node, 'child'), withErrno(Errno.ENOTDIR));
-    await t.rejects(mount.vfs.open(ROOT_NODE, 0, mount.context()), withErrno(Errno.EISDIR));
+    await t.rejects(async () => mount.vfs.open(ROOT_NODE, 0, mount.context()), withErrno(Errno.EISDIR));
   });
 });

@@ -2,6 +2,7 @@ import t from 'tap';
 import { ROOT_NODE, type NodeId } from '../../lib/base/brand.ts';
 import { MIB } from '../../lib/base/limits.ts';
 import { Errno } from '../../lib/fuse/errno.ts';
+import type { Answer } from '../../lib/fuse/operations.ts';
 import { NamespaceError } from '../../lib/namespace/namespace.ts';
 import { FakeMount, withErrno } from './fake-mount.ts';
 import { ManualClock } from './manual-clock.ts';
@@ -86,7 +87,7 @@ t.test('vfs', async (t) => {
     const { node } = await mount.lookup(ROOT_NODE, 'file');
     const [O_WRONLY, O_RDWR, O_TRUNC] = [1, 2, 0o1000];
     for (const flags of [O_WRONLY, O_RDWR, O_TRUNC, O_RDWR | O_TRUNC]) {
-      await t.rejects(mount.vfs.open(node, flags, mount.context()), withErrno(Errno.EROFS));
+      await t.rejects(async () => mount.vfs.open(node, flags, mount.context()), withErrno(Errno.EROFS));
     }
     for (const operation of ['SETATTR', 'CREATE', 'UNLINK', 'SETXATTR']) {
       await t.rejects(mount.vfs.refuseChange(operation, node, mount.context()), withErrno(Errno.EROFS));
@@ -153,7 +154,7 @@ t.test('vfs', async (t) => {
     }
     mount.cache.holdFetches();
     const { handle } = await mount.vfs.openDirectory(ROOT_NODE, mount.context());
-    const waits: Promise<unknown>[] = [
+    const waits: Answer<unknown>[] = [
       mount.lookup(ROOT_NODE, 'file'),
       mount.vfs.attributes(ROOT_NODE, undefined, mount.context()),
       mount.vfs.access(ROOT_NODE, 4, mount.context()),
@@ -163,7 +164,7 @@ t.test('vfs', async (t) => {
     ];
     await new Promise(setImmediate);
     clock.advance(120_000);
-    for (const wait of waits) await t.rejects(wait, withErrno(Errno.ETIMEDOUT));
+    for (const wait of waits) await t.rejects(async () => wait, withErrno(Errno.ETIMEDOUT));
     t.equal(mount.cache.openHandles, 0);
     mount.vfs.close();
     t.equal(clock.waiting, 0);
@@ -181,7 +182,7 @@ t.test('vfs', async (t) => {
     const interrupt = new AbortController();
     const context = mount.context(interrupt.signal);
     const { handle } = await mount.vfs.openDirectory(ROOT_NODE, context);
-    const waits: Promise<unknown>[] = [
+    const waits: Answer<unknown>[] = [
       mount.vfs.lookup(ROOT_NODE, Buffer.from('file'), context),
       mount.vfs.attributes(ROOT_NODE, undefined, context),
       mount.vfs.statistics(context),
@@ -190,7 +191,7 @@ t.test('vfs', async (t) => {
     ];
     await new Promise(setImmediate);
     interrupt.abort();
-    for (const wait of waits) await t.rejects(wait, withErrno(Errno.EINTR));
+    for (const wait of waits) await t.rejects(async () => wait, withErrno(Errno.EINTR));
   });
 
   t.test('errors of lower layers reach programs as errnos', async (t) => {
@@ -208,7 +209,10 @@ t.test('vfs', async (t) => {
   t.test('handles and nodes that do not exist are refused', async (t) => {
     const mount = new FakeMount();
     const nothing = 77n as NodeId;
-    await t.rejects(mount.vfs.attributes(nothing, undefined, mount.context()), withErrno(Errno.ESTALE));
+    await t.rejects(
+      async () => mount.vfs.attributes(nothing, undefined, mount.context()),
+      withErrno(Errno.ESTALE),
+    );
     await t.rejects(mount.vfs.read(77n, { offset: 0, length: 1 }, mount.context()), withErrno(Errno.EBADF));
     mount.vfs.release(77n);
     mount.vfs.releaseDirectory(77n);
