@@ -17,13 +17,16 @@ const bannedProperties = [
 const ban = (names, message) => names.map((name) => ({ name, message }));
 const disk = ban(
   ['fs', 'fs/promises', 'node:fs', 'node:fs/promises'],
-  'The disk has doors: cache/disk.ts, lib/fuse/device.ts, lib/store.',
+  'The disk has doors: cache/disk.ts and cache/file-calls.ts, lib/fuse/device.ts, lib/store.',
 );
 const network = ban(
   ['node:http', 'node:http2', 'node:https', 'node:net', 'node:tls', 'node:dgram'],
   'The network has doors: lib/rpc, lib/store and lib/control.',
 );
-const ffi = ban(['koffi'], 'System calls by FFI live in lib/fuse/device.ts and cache/disk.ts.');
+const ffi = ban(
+  ['koffi'],
+  'System calls by FFI live in lib/fuse/device.ts, cache/disk.ts and cache/file-calls.ts.',
+);
 
 export default tseslint.config(
   { ignores: ['dist/', '.tap/', 'lib/rpc/gen/', '.dependency-cruiser.cjs'] },
@@ -76,8 +79,8 @@ export default tseslint.config(
   },
   { files: ['lib/base/boot-clock.ts'], rules: { 'no-restricted-imports': ['error', { paths: disk }] } },
   {
-    // preadv2(2), which Node lacks, is the one call by FFI there.
-    files: ['cache/disk.ts'],
+    // By FFI: the calls that Node lacks.
+    files: ['cache/disk.ts', 'cache/file-calls.ts'],
     rules: { 'no-restricted-imports': ['error', { paths: network }] },
   },
   { files: ['lib/fuse/device.ts'], rules: { 'no-restricted-imports': ['error', { paths: network }] } },

@@ -203,6 +203,51 @@ export class BlobTable {
     if (blob.state.kind !== 'evicting') this.#options.recorder.changed(blob);
   }
 
+  /**
+   * Makes a file that lies elsewhere in the directory, whole, the blob of a version that has none. The catalog knows of
+   * it before the file moves: a row without a file is dropped at the next start, while a file without a row would be
+   * removed. Undefined if the disk refuses; the file stays where it is then.
+   */
+  seal(
+    opened: OpenVersion,
+    file: {
+      readonly path: string;
+      readonly blockChecksums: readonly number[];
+      /** What it takes, as the ledger has it by now. */
+      readonly chargedBytes: number;
+    },
+  ): Blob | undefined {
+    const { version, sizeBytes } = opened.source;
+    const { blockBytes, shards, recorder, disk, paths, policy } = this.#options;
+    const geometry = new BlockGeometry(sizeBytes, blockBytes);
+    invariant(!this.#blobs.has(version) && sizeBytes > 0, 'a version gets one blob');
+    invariant(file.blockChecksums.length === geometry.blocks, 'there is one checksum for each block');
+    const blob = newBlob({ version, sizeBytes, blockBytes, shard: shards.take() });
+    const body = (blob.body = newBody(opened, geometry));
+    for (const blocks of [body.present, body.verified, body.charged]) blocks.addAll();
+    body.checksums.set(file.blockChecksums);
+    blob.holds++;
+    this.#blobs.set(version, blob);
+    this.#filled(blob);
+    try {
+      if (!recorder.flush()) throw new CacheError('disk', 'the catalog cannot be written');
+      disk.rename(file.path, blobPath(paths, blob));
+    } catch (error) {
+      this.#apply(blob, 'evict');
+      this.#blobs.delete(version);
+      recorder.removed(blob);
+      this.#options.onFailure(error);
+      return undefined;
+    } finally {
+      blob.holds--;
+    }
+    blob.chargedBytes = file.chargedBytes;
+    policy.touch(version, sizeBytes);
+    policy.admit(version);
+    this.release(blob);
+    return blob;
+  }
+
   pin(blob: Blob, pinned: boolean): void {
     if (blob.pinned === pinned) return;
     this.load(blob);

@@ -16,11 +16,24 @@ import type { FetchPriority, VersionSource } from '../lib/tiers/tier.ts';
  * - `too-small`: smaller than the least that works
  * - `disk`: the system refused; the cause has the errno
  * - `not-cached`: the command names a version that is not here
- * - `no-space`: a pin or a fill has no room that could be freed
+ * - `no-space`: a pin, a fill or a writer has no room that could be freed
+ * - `too-large`: the file system has no files of that size
+ * - `unsupported`: the file system cannot do it
+ * - `journal`: what is owed to writers does not verify, or is not all there
  * - `closed`: the cache is shutting down
  */
 export type CacheErrorCode =
-  'locked' | 'format' | 'foreign' | 'too-small' | 'disk' | 'not-cached' | 'no-space' | 'closed';
+  | 'locked'
+  | 'format'
+  | 'foreign'
+  | 'too-small'
+  | 'disk'
+  | 'not-cached'
+  | 'no-space'
+  | 'too-large'
+  | 'unsupported'
+  | 'journal'
+  | 'closed';
 
 export class CacheError extends PerigeeError<CacheErrorCode> {
   override readonly layer = 'cache';
@@ -75,6 +88,8 @@ export interface CacheStat {
   readonly usedBytes: number;
   readonly reservedBytes: number;
   readonly pinnedBytes: number;
+  /** Of what is used, working copies, which give way to nobody. */
+  readonly dirtyBytes: number;
   readonly blobs: number;
   readonly completeBlobs: number;
   readonly hits: number;

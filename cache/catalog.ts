@@ -197,7 +197,7 @@ function openDatabase(path: string): Database.Database {
         'format',
         `${path} has schema ${String(version)}; this release knows ${SCHEMA_VERSION}`,
         {
-          hint: 'use the release that made it, or name another directory; a cache may be deleted at any time',
+          hint: 'use the release that made it, or delete this file; what it lists can be fetched again',
         },
       );
     }
@@ -207,7 +207,7 @@ function openDatabase(path: string): Database.Database {
     if (error instanceof CacheError) throw error;
     throw new CacheError('disk', `cannot open the catalog ${path}`, {
       cause: error,
-      hint: 'delete the cache directory if its disk is sound; everything in it can be fetched again',
+      hint: 'delete this file if its disk is sound; what it lists can be fetched again',
     });
   }
 }

@@ -1,5 +1,5 @@
 /**
- * The only door of the cache to the disk.
+ * The only door of the cache to the disk; what files being written need besides is in `file-calls.ts`.
  *
  * Blob data is read asynchronously, because a device can take its time, unless it lies in memory; names are made and removed
  * synchronously, because that is microseconds and keeps the order of events obvious. Only freeing the space of
@@ -11,6 +11,7 @@ import { release } from 'node:os';
 import { dirname, join } from 'node:path';
 import { getSystemErrorName } from 'node:util';
 import koffi from 'koffi';
+import { type FileCalls, systemFileCalls } from './file-calls.ts';
 
 /**
  * - `no-space`: the file system is full
@@ -68,7 +69,7 @@ export interface WholeSync {
   close(): void;
 }
 
-export interface Disk {
+export interface Disk extends FileCalls {
   /** Opens for reading and positional writes; `create` makes a new file, in place of one of that name. */
   open(path: string, options: { readonly create: boolean }): number;
   close(fd: number): void;
@@ -167,6 +168,7 @@ function makeDirectory(path: string): void {
 }
 
 export const systemDisk: Disk = {
+  ...systemFileCalls,
   open(path, { create }) {
     const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = fs.constants;
     const openNow = (): number =>

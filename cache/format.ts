@@ -9,7 +9,8 @@
  * about a third cheaper than all over 256 folders (ext4, measured).
  *
  * Layout: `format` (the mark), `owner` (who holds it, for people), `lock.db`, `catalog.db`, `blobs/<2 hex>/<version>`,
- * `blobs/trash/` (files without a version any more, on their way out).
+ * `blobs/trash/` (files without a version any more, on their way out), `journal.db` and `staging/<write>` (working
+ * copies and what is owed of them: nothing else in the directory is lost with it).
  */
 import { join } from 'node:path';
 import type { VersionId } from '../lib/base/brand.ts';
@@ -30,6 +31,8 @@ export interface CachePaths {
   readonly blobs: string;
   readonly trash: string;
   readonly probe: string;
+  readonly journal: string;
+  readonly staging: string;
 }
 
 export function cachePaths(directory: string): CachePaths {
@@ -43,6 +46,8 @@ export function cachePaths(directory: string): CachePaths {
     blobs,
     trash: join(blobs, 'trash'),
     probe: join(directory, 'probe'),
+    journal: join(directory, 'journal.db'),
+    staging: join(directory, 'staging'),
   };
 }
 
@@ -73,6 +78,7 @@ export function prepareDirectory(paths: CachePaths, disk: Disk): void {
       refuseUnknown(paths, mark);
     }
     disk.makeDirectory(paths.trash);
+    disk.makeDirectory(paths.staging);
   } catch (error) {
     if (error instanceof CacheError) throw error;
     throw new CacheError('disk', `cannot use ${paths.directory} as a cache`, {
@@ -110,6 +116,8 @@ function refuseUnknown(paths: CachePaths, mark: string): void {
   throw new CacheError(
     'format',
     `${paths.directory} has cache format ${String(found.version)}; this release knows ${FORMAT_VERSION}`,
-    { hint: 'use the release that made it, or name another directory; a cache may be deleted at any time' },
+    {
+      hint: `use the release that made it, or name another directory; it may be deleted unless ${paths.staging} has files`,
+    },
   );
 }

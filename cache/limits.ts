@@ -51,6 +51,16 @@ export const FREE_SPACE_AGE_MS = 200;
 /** The file system's free space is looked at this often; below the reserve blobs give way until it is exceeded by this factor. */
 export const FREE_SPACE_CHECK_MS = 1_000;
 export const FREE_SPACE_RELIEF_FACTOR = 1.25;
+/**
+ * Room that is kept ahead of a writer whose bytes do not come by us: at first, and twice what it took since the last
+ * look, within bounds. What it takes beyond that is noticed at the next look.
+ */
+export const WRITER_AHEAD_BYTES_MIN = 4 * MIB;
+export const WRITER_AHEAD_BYTES_MAX = 1024 * MIB;
+export const WRITER_LOOK_MS = 250;
+/** Near the end of the room a writer begins with less, down to this; below that it is refused. */
+export const WRITER_BEGIN_BYTES_MIN = 256 * KIB;
+
 /** Pins may take this fraction of the capacity. */
 export const PINNED_FRACTION_MAX = 0.9;
 /** A file up to this size is unlinked on the spot (tens of microseconds). */
@@ -58,6 +68,10 @@ export const UNLINK_NOW_BYTES_MAX = 8 * MIB;
 
 /** After a change of policies blobs are asked about in groups of this size, a turn of the event loop each (about 2 us a blob). */
 export const RECONSIDERED_AT_ONCE = 500;
+
+/** Pieces in which a file is copied by us, or by the system within one call. */
+export const COPY_PIECE_BYTES = 4 * MIB;
+export const COPY_CALL_BYTES = 64 * MIB;
 
 /** The gauges of the metrics are set this often. */
 export const PUBLISH_INTERVAL_MS = 5_000;

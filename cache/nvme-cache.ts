@@ -43,6 +43,9 @@ import { SpaceLedger } from './reservation.ts';
 import { Scrub } from './scrub.ts';
 import { Shards } from './shards.ts';
 import { Space } from './space.ts';
+import { Journal } from './staging/journal.ts';
+import { NvmeStaging } from './staging/nvme-staging.ts';
+import type { Staging } from './staging/staging.ts';
 import { Verifier } from './verification.ts';
 
 export interface NvmeCacheOptions {
@@ -66,11 +69,13 @@ export interface NvmeCacheOptions {
 const POLICY_SEED = 1;
 
 export interface NvmeBlockCache extends BlockCache {
+  /** Files being written, in the same directory and of the same room. */
+  readonly staging: Staging;
   /** `keepingOf` may answer otherwise from now on: asks it about all blobs, some in each turn of the event loop. */
   reconsider(): void;
 }
 
-/** @throws CacheError locked, format, foreign, too-small, disk */
+/** @throws CacheError locked, format, foreign, too-small, journal, disk */
 export async function openNvmeCache(options: NvmeCacheOptions): Promise<NvmeBlockCache> {
   if (options.capacityBytes < options.blockBytes) {
     throw new CacheError(
@@ -84,18 +89,21 @@ export async function openNvmeCache(options: NvmeCacheOptions): Promise<NvmeBloc
   prepareDirectory(paths, disk);
   const lock = lockDirectory(paths, disk);
   let catalog: Catalog | undefined;
+  let journal: Journal | undefined;
   try {
     catalog = new Catalog(paths.catalog);
-    const cache = new NvmeCache({ ...options, disk }, { lock, catalog });
+    journal = new Journal(paths, disk);
+    const cache = new NvmeCache({ ...options, disk }, { lock, catalog, journal });
     await cache.start();
     return cache;
   } catch (error) {
     catalog?.close();
+    journal?.close();
     lock.release();
     if (error instanceof CacheError) throw error;
     throw new CacheError('disk', `cannot use ${options.directory} as a cache`, {
       cause: error,
-      hint: 'check the disk; a cache directory may be deleted at any time',
+      hint: 'check the disk; the directory may be deleted unless its folder staging has files',
     });
   }
 }
@@ -110,6 +118,7 @@ class NvmeCache implements NvmeBlockCache {
   readonly #parts: CacheParts;
   readonly #scrub: Scrub;
   readonly #shards: Shards;
+  readonly #staging: NvmeStaging;
   readonly #stopPublishing: () => void;
   #closed: Promise<void> | undefined;
   /** Which round of asking how blobs are kept is under way. */
@@ -117,10 +126,10 @@ class NvmeCache implements NvmeBlockCache {
 
   constructor(
     options: NvmeCacheOptions & { readonly disk: Disk },
-    held: { readonly lock: DirectoryLock; readonly catalog: Catalog },
+    held: { readonly lock: DirectoryLock; readonly catalog: Catalog; readonly journal: Journal },
   ) {
     const { clock, logger, metrics, disk, tier, capacityBytes } = options;
-    const { catalog } = held;
+    const { catalog, journal } = held;
     const paths = cachePaths(options.directory);
     this.#options = options;
     this.#lock = held.lock;
@@ -172,6 +181,11 @@ class NvmeCache implements NvmeBlockCache {
     const filler = new Filler({ table, fills, space, health, verifier, clock, metrics, wholeOnOpenBytes });
     const bypass = new Bypass({ tier, counters, metrics });
     this.#parts = { disk, table, fills, filler, space, health, keepings, verifier, bypass, counters, clock };
+    this.#staging = new NvmeStaging({
+      ...{ paths, disk, journal, ledger, space, table, blockBytes, clock },
+      onSealed: (blob, version) => this.#keep(blob, version),
+      onFailure,
+    });
     this.#stopPublishing = clock.every(PUBLISH_INTERVAL_MS, () => this.#publish());
     this.#scrub = new Scrub({ table, verifier, health, clock, logger });
   }
@@ -180,6 +194,7 @@ class NvmeCache implements NvmeBlockCache {
     const { disk, logger } = this.#options;
     const paths = cachePaths(this.#options.directory);
     const { table, space } = this.#parts;
+    const staged = this.#staging.recover();
     const report = recover({
       paths,
       disk,
@@ -188,9 +203,13 @@ class NvmeCache implements NvmeBlockCache {
       policy: this.#policy,
       shards: this.#shards,
     });
-    logger.info({ directory: this.#options.directory, ...report }, 'cache opened');
+    logger.info({ directory: this.#options.directory, ...report, ...staged }, 'cache opened');
     await space.relieve();
     this.#publish();
+  }
+
+  get staging(): Staging {
+    return this.#staging;
   }
 
   open(version: OpenVersion): CacheHandle {
@@ -222,6 +241,7 @@ class NvmeCache implements NvmeBlockCache {
       usedBytes: this.#ledger.usedBytes,
       reservedBytes: this.#ledger.reservedBytes,
       pinnedBytes: table.pinnedBytes + keepings.pinnedBytes,
+      dirtyBytes: this.#staging.stat().usedBytes,
       blobs: table.size,
       completeBlobs: table.completeBlobs,
       hits: counters.hits,
@@ -327,6 +347,7 @@ class NvmeCache implements NvmeBlockCache {
     await Promise.race([stopped, late]);
     stopTimer();
     health.close();
+    await this.#staging.close();
     await this.#recorder.close();
     this.#parts.table.close();
     this.#catalog.close();
@@ -351,6 +372,14 @@ class NvmeCache implements NvmeBlockCache {
       if (last !== undefined) nextTurn(() => next(last.version));
     };
     next('');
+  }
+
+  /** A version that was written here has become a blob. False: policies do not want it. */
+  #keep(blob: Blob, { source, path }: OpenVersion): boolean {
+    this.#judge(blob, { exportName: source.exportName, path });
+    if (blob.keeping.admit !== 'never' || !this.#parts.space.canEvict(blob)) return true;
+    void this.#parts.space.evict(blob);
+    return false;
   }
 
   #placesBehind(version: string): readonly PlaceRow[] {
@@ -387,6 +416,7 @@ class NvmeCache implements NvmeBlockCache {
     cacheBytes.set({ state: 'reserved' }, this.#ledger.reservedBytes);
     const { table, keepings } = this.#parts;
     cacheBytes.set({ state: 'pinned' }, table.pinnedBytes + keepings.pinnedBytes);
+    cacheBytes.set({ state: 'dirty' }, this.#staging.stat().usedBytes);
     cacheBytes.set({ state: 'capacity' }, this.#ledger.capacityBytes);
   }
 }

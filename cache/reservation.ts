@@ -1,5 +1,6 @@
 /**
- * The ledger of space: what blobs take, and what is promised to fills that have not written yet.
+ * The ledger of space: what blobs and working copies take, and what is promised to fills and writers that have not
+ * written yet.
  *
  * Invariant: used + reserved <= capacity after every grant. A reservation is settled exactly once: what was
  * written becomes used, the rest is given back.
@@ -53,7 +54,7 @@ export class SpaceLedger {
     };
   }
 
-  /** Space that a blob of an earlier run takes. */
+  /** Space that is taken already: by an earlier run, or by a writer that nobody asks first. */
   adopt(bytes: number): void {
     this.#usedBytes += bytes;
   }

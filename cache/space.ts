@@ -1,10 +1,10 @@
 /**
- * Room for fills: the ledger's capacity, the file system's free space, and evictions to make both.
+ * Room for fills and writers: the ledger's capacity, the file system's free space, and evictions to make both.
  *
  * Space is a promise: nothing is written to NVMe without a reservation, and a reservation is only given when
  * ledger and file system both have the room. Who gives way is the policy's decision; blobs that are open,
  * pinned, or being worked on never do. Below the file system's reserve (somebody else fills the disk) blobs
- * give way whether a newcomer deserves it or not.
+ * give way whether a newcomer deserves it or not; and so they do for a writer, whose bytes are nowhere else.
  */
 import type { Clock } from '../lib/base/clock.ts';
 import type { Blob } from './blob.ts';
@@ -70,6 +70,16 @@ export class Space {
     return this.#inTurn(() => this.#makeRoom(blob, bytes));
   }
 
+  /** Room for `bytes` more of a file being written; undefined when nothing is left that can give way. */
+  reserveForWriter(bytes: number): Reservation | undefined | Promise<Reservation | undefined> {
+    if (this.#hasRoom(bytes)) return this.#take(bytes);
+    if (bytes > this.#options.ledger.capacityBytes) return undefined;
+    return this.#inTurn(async () => {
+      while (!this.#hasRoom(bytes)) if (!(await this.#evictOne(undefined))) return undefined;
+      return this.#take(bytes);
+    });
+  }
+
   /** Evicts one blob that is not in use; returns its bytes when they are free. */
   async evict(blob: Blob): Promise<number> {
     const bytes = blob.chargedBytes;
@@ -121,10 +131,13 @@ export class Space {
   }
 
   #grant(blob: Blob, bytes: number): Reservation | undefined {
-    const { ledger, policy } = this.#options;
-    policy.admit(blob.version);
+    this.#options.policy.admit(blob.version);
+    return this.#take(bytes);
+  }
+
+  #take(bytes: number): Reservation | undefined {
     this.#roomBytes -= bytes;
-    return ledger.tryReserve(bytes);
+    return this.#options.ledger.tryReserve(bytes);
   }
 
   #hasRoom(bytes: number): boolean {

@@ -51,7 +51,7 @@ export interface StagedFile {
   readonly name: string;
   /** Read and write; for us and for the kernel; another one after each `resume`, and none after `rest`. */
   readonly fd: number;
-  /** To read by, for threads of this process too; valid until `seal` (unless it answers `written`) or `discard`. */
+  /** To read by, for threads of this process too; valid until `park`, `discard`, or `seal` (unless it is `written`). */
   readonly readFd: number;
 
   stat(): WorkingStat;
@@ -89,6 +89,8 @@ export interface StagedFile {
   resume(): Promise<void>;
   /** The last writer of ours is gone: closes `fd`; only what the file takes counts. */
   rest(): void;
+  /** Nobody reads either, for a while: closes `readFd`, which is opened again when it is asked for. */
+  park(): void;
 }
 
 /**

@@ -74,6 +74,7 @@ function statLines(cache: CacheStat): string[] {
     ['used', `${bytesText(cache.usedBytes)} (${share.toFixed(1)}%)`],
     ['reserved', bytesText(cache.reservedBytes)],
     ['pinned', bytesText(cache.pinnedBytes)],
+    ['being written', bytesText(cache.dirtyBytes)],
     ['blobs', `${count(cache.blobs)}, ${count(cache.completeBlobs)} complete`],
     ['hits', count(cache.hits)],
     ['misses', count(cache.misses)],

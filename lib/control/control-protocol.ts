@@ -24,6 +24,8 @@ const cacheStatSchema = z.object({
   usedBytes: count,
   reservedBytes: count,
   pinnedBytes: count,
+  // A mount of an older release has none.
+  dirtyBytes: count.default(0),
   blobs: count,
   completeBlobs: count,
   hits: count,

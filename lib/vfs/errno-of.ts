@@ -46,6 +46,9 @@ const ofCache: Record<CacheErrorCode, number> = {
   disk: Errno.EIO,
   'not-cached': Errno.EIO,
   'no-space': Errno.ENOSPC,
+  'too-large': Errno.EFBIG,
+  unsupported: Errno.EOPNOTSUPP,
+  journal: Errno.EIO,
   closed: Errno.EIO,
 };
 

@@ -51,6 +51,7 @@ export function fakeStatus(mountpoint: string, changes: Partial<MountStatus> = {
       usedBytes: 25 * 1024 ** 3,
       reservedBytes: 0,
       pinnedBytes: 0,
+      dirtyBytes: 0,
       blobs: 1234,
       completeBlobs: 1230,
       hits: 10,

@@ -168,6 +168,7 @@ export class FakeCache implements BlockCache {
       usedBytes: 0,
       reservedBytes: 0,
       pinnedBytes: 0,
+      dirtyBytes: 0,
       blobs: this.#blobs.size,
       completeBlobs: 0,
       hits: 0,
