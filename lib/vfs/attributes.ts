@@ -1,4 +1,5 @@
 /** What stat shows of an inode, and the permission check for drivers that leave it to us. Pure. */
+import type { WorkingAttributes, WorkingStat } from '../../cache/working-copy.ts';
 import { PREFERRED_IO_BYTES } from '../base/limits.ts';
 import type { NodeAttributes, RequestContext } from '../fuse/operations.ts';
 import type { InodeAttributes, InodeKind } from '../namespace/namespace.ts';
@@ -19,11 +20,14 @@ export function directoryType(kind: InodeKind): number {
   return TYPE_BITS[kind] >> 12;
 }
 
-/** @param options.gone no name is left: st_nlink is 0, as for an unlinked file that is still open. */
-export function nodeAttributes(
-  attributes: InodeAttributes,
-  options: { readonly gone?: boolean } = {},
-): NodeAttributes {
+/** What is shown beside the inode's own attributes. */
+export interface ShownBeside {
+  /** No name is left: st_nlink is 0, as for an unlinked file that is still open. */
+  readonly gone?: boolean;
+  readonly accessedNs?: bigint | undefined;
+}
+
+export function nodeAttributes(attributes: InodeAttributes, options: ShownBeside = {}): NodeAttributes {
   const { kind, target } = attributes;
   const linksMin = kind === 'directory' ? 2 : 1;
   return {
@@ -31,7 +35,7 @@ export function nodeAttributes(
     sizeBytes: target === undefined ? attributes.sizeBytes : Buffer.byteLength(target),
     modifiedNs: attributes.modifiedNs,
     // Reading changes nothing here: mounts behave as with noatime.
-    accessedNs: attributes.modifiedNs,
+    accessedNs: options.accessedNs ?? attributes.modifiedNs,
     changedNs: attributes.changedNs,
     mode: TYPE_BITS[kind] | (attributes.mode & PERMISSION_MASK),
     links: options.gone === true ? 0 : Math.max(attributes.links, linksMin),
@@ -40,6 +44,15 @@ export function nodeAttributes(
     device: 0,
     blockBytes: PREFERRED_IO_BYTES,
   };
+}
+
+/** Of a file that is being written: the inode as its next version would make it. */
+export function workingAttributes(
+  attributes: InodeAttributes,
+  { attributes: own, stat }: { readonly attributes: WorkingAttributes; readonly stat: WorkingStat },
+): InodeAttributes {
+  const { sizeBytes, modifiedNs, changedNs } = stat;
+  return { ...attributes, ...own, sizeBytes, modifiedNs, changedNs };
 }
 
 /** For the reply that there is no such name; the kernel looks at the node number only. */

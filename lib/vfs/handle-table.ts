@@ -2,14 +2,18 @@
  * What the kernel's handles stand for. Handle numbers are never used twice; a number that is not here is EBADF.
  * Files and directories share one table, so that a handle of the wrong kind is caught.
  */
+import type { WorkingCopy } from '../../cache/working-copy.ts';
 import { Errno } from '../fuse/errno.ts';
 import { ErrnoError } from '../fuse/operations.ts';
 import type { DirectoryStream } from './directory-stream.ts';
 import type { Node } from './node-table.ts';
 
-interface FileHandle {
+export interface FileHandle {
   readonly kind: 'file';
   readonly node: Node;
+  /** What it reads and writes, if that is no version. */
+  readonly copy?: WorkingCopy;
+  readonly isWriter: boolean;
 }
 
 interface DirectoryHandle {

@@ -95,6 +95,21 @@ export class KernelCache implements NamesListener {
     this.#count('listing', this.#connection.invalidateListing(directory.id) ? 'ok' : 'failed');
   }
 
+  /** A program of this host changed names of a directory: the kernel knows the names, not what else they were part of. */
+  changed(directory: Node): void {
+    directory.drops += 1;
+    this.dropListing(directory);
+    this.forgetAttributes(directory.inode);
+  }
+
+  /** The kernel asks again before it uses attributes of this inode. */
+  forgetAttributes(inode: InodeNumber): void {
+    if (this.#connection === undefined) return;
+    const nowMs = this.#options.clock.nowMs();
+    for (const node of this.#options.nodes.ofInode(inode))
+      this.#dropAttributes(this.#connection, node, nowMs);
+  }
+
   async drop(names: readonly DroppedName[]): Promise<void> {
     const connection = this.#connection;
     if (connection === undefined) return;

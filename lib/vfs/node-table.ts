@@ -3,13 +3,18 @@
  *
  * A file's node stands for (inode, version, I/O mode): the kernel refuses to mix passthrough and served handles of one
  * node, so a file whose node is open in one mode and can be opened in the other gets a second node, with the same
- * st_ino. Directories and symlinks have one node an inode. Node ids are never used twice.
+ * st_ino. While a file is being written its node stands for the working copy instead: one that nobody has open becomes
+ * the copy's, all others are left to their handles. Directories and symlinks have one node an inode. Node ids are never
+ * used twice.
  *
  * Invariants: a node lives while the kernel holds lookups of it or something here holds it (an open, a pending open, a
- * directory stream), and not longer; the root lives for ever; a node's inode, kind and version never change.
+ * directory stream), and not longer; the root lives for ever; a node's inode, kind and version never change, nor its
+ * working copy once it has one.
  */
 import { ROOT_NODE, type InodeNumber, type NodeId, type VersionId } from '../base/brand.ts';
 import type { CacheHandle } from '../../cache/block-cache.ts';
+import type { WorkingCopy } from '../../cache/working-copy.ts';
+import { invariant } from '../base/errors.ts';
 import type { BackingFile } from '../fuse/operations.ts';
 import type { InodeAttributes, InodeKind } from '../namespace/namespace.ts';
 import type { OwnSubject } from '../policy/policy.ts';
@@ -25,8 +30,14 @@ export interface Node {
   readonly id: NodeId;
   readonly inode: InodeNumber;
   readonly kind: InodeKind;
-  /** Files only. */
+  /** Files only; undefined of one that had none yet when it was made. */
   readonly version: VersionId | undefined;
+  /** What it stands for instead of the version, since a write of its file began. */
+  copy: WorkingCopy | undefined;
+  /** A write of its file began while it was open: no lookup answers with it any more. */
+  isLeft: boolean;
+  /** No name is left of its inode. */
+  isGone: boolean;
   /** Of this node's version, as the namespace last told; undefined only for the root before its first answer. */
   attributes: InodeAttributes | undefined;
   /** The question that `attributes` answers, in the order of questions. */
@@ -61,6 +72,8 @@ export interface Entry {
   /** When the namespace was asked, in the order of questions; 0 for an answer of unknown age. */
   readonly asked: number;
   readonly validForMs: number;
+  /** Of a file that is being written. */
+  readonly copy?: WorkingCopy | undefined;
 }
 
 export interface NodeTableOptions {
@@ -103,13 +116,14 @@ export class NodeTable {
 
   /** Finds or makes the node for what a name was found to be, and counts one lookup of it. */
   enter(attributes: InodeAttributes, at: Entry): Node {
-    let node = this.#find(attributes);
+    let node = this.#find(attributes, at.copy);
     if (node === undefined) {
       node = newNode(++this.#lastId as NodeId, {
         inode: attributes.inode,
         kind: attributes.kind,
         ...(attributes.source && { version: attributes.source.version }),
       });
+      node.copy = at.copy;
       this.#add(node);
     }
     // Answers can overtake each other: the question that was asked last wins.
@@ -137,6 +151,18 @@ export class NodeTable {
     return exact;
   }
 
+  /** Makes a node that has no handles the one of a working copy, and leaves all others of the inode to theirs. */
+  become(node: Node, copy: WorkingCopy): void {
+    invariant(node.copy === undefined, 'a node is of one working copy');
+    node.copy = copy;
+    this.leave(node.inode, copy);
+  }
+
+  /** No lookup answers with nodes of this inode any more, but for those of the copy. */
+  leave(inode: InodeNumber, copy: WorkingCopy): void {
+    for (const node of this.ofInode(inode)) if (node.copy !== copy) node.isLeft = true;
+  }
+
   hold(node: Node): void {
     node.holds += 1;
   }
@@ -150,11 +176,13 @@ export class NodeTable {
    * The node to answer with: one that is open in passthrough, else an idle one (the newest, so that answers do not
    * alternate), else one that is served. What is outdated is left to its handles.
    */
-  #find(attributes: InodeAttributes): Node | undefined {
+  #find(attributes: InodeAttributes, copy: WorkingCopy | undefined): Node | undefined {
     let idle: Node | undefined;
     let served: Node | undefined;
     for (const node of this.#byInode.get(attributes.inode) ?? []) {
-      if (node.kind !== attributes.kind || node.version !== attributes.source?.version) continue;
+      if (node.copy !== copy || node.isLeft || node.kind !== attributes.kind) continue;
+      if (copy !== undefined) return node;
+      if (node.version !== attributes.source?.version) continue;
       if (node.mode === 'idle') idle = node;
       else if (this.#isOutdated(node)) continue;
       else if (node.mode === 'passthrough') return node;
@@ -211,6 +239,9 @@ function newNode(
     inode: of.inode,
     kind: of.kind,
     version: of.version,
+    copy: undefined,
+    isLeft: false,
+    isGone: false,
     attributes: undefined,
     asked: 0,
     isLookedUpEachTime: true,

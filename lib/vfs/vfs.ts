@@ -1,21 +1,20 @@
 /**
- * POSIX semantics, read side, over inodes, versions and handles: what a driver calls.
+ * POSIX semantics over inodes, versions and handles: what a driver calls. Changes are in `change-operations.ts`.
  *
- * - What the namespace holds is answered at once, and the kernel may keep it for as long as the namespace says: such an
- *   answer is read and handed on within one turn of the event loop. All else is asked for, and the kernel keeps nothing
- *   of it, unless the namespace holds it by then.
  * - A file's node stands for one version, so a handle sees one version from open to close whatever others commit, and
  *   fstat shows that version.
  * - The version of a handle is the one that the lookup of the same open(2) found. When that one is gone from the object
  *   store before it could be fetched, the origin is told and the open is ESTALE, which makes the kernel walk the path
  *   once more.
- * - Reads go to the cache; those of passthrough handles do not come here at all, but would be answered.
- * - Everything that changes is EROFS.
+ * - Reads go to the cache, or to the working copy of a file that is being written; those of passthrough handles do not
+ *   come here at all, but would be answered.
+ * - A mount that is not given the means to write answers every change by EROFS.
  *
  * Every wait has a deadline and ends when the program is interrupted. Every failure leaves as an `ErrnoError`, by the
  * one mapping of `errno-of.ts`; an EIO always has a log line with its cause.
  */
 import type { BlockCache } from '../../cache/block-cache.ts';
+import type { WriteBack, WriteMode } from '../../cache/working-copy.ts';
 import { ROOT_INODE, type InodeNumber, type NodeId } from '../base/brand.ts';
 import type { Clock } from '../base/clock.ts';
 import { Errno } from '../fuse/errno.ts';
@@ -34,37 +33,43 @@ import {
   type OpenReply,
   type RequestContext,
 } from '../fuse/operations.ts';
-import type {
-  DirectoryEntry,
-  InodeAttributes,
-  KnownAttributes,
-  KnownName,
-  Namespace,
-} from '../namespace/namespace.ts';
+import type { LockOperations, WriteOperations } from '../fuse/write-operations.ts';
+import type { NamespaceChanges } from '../namespace/changes.ts';
+import type { Namespace } from '../namespace/namespace.ts';
 import type { AccessObserver, UseListener } from '../prefetch/access-observer.ts';
 import type { OwnPolicies } from '../policy/policy.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { isPermitted, nodeAttributes, NO_ATTRIBUTES, WANT_WRITE } from './attributes.ts';
-import { bounded } from './bounded.ts';
+import { AttributeChanger } from './attribute-changes.ts';
+import { isPermitted, WANT_WRITE } from './attributes.ts';
+import { ChangeOperations } from './change-operations.ts';
 import { DirectoryStream, type StreamRecord } from './directory-stream.ts';
-import { errnoOf } from './errno-of.ts';
-import { extendedAttribute, extendedAttributeNames, type HeldState } from './extended-attributes.ts';
+import { isOurs, noAttribute, ourAttribute, setAttribute, type HeldState } from './extended-attributes.ts';
 import { FileOpener } from './file-opener.ts';
 import { HandleTable } from './handle-table.ts';
+import { InodeLocks } from './inode-locks.ts';
 import { KernelCache } from './kernel-cache.ts';
+import { NameCalls } from './name-calls.ts';
+import { NameOperations } from './name-operations.ts';
 import { decodeName } from './names.ts';
-import { NodeTable, pathOf, policySubjectOf, type Entry, type Node } from './node-table.ts';
+import { NodeTable, pathOf, policySubjectOf, type Node } from './node-table.ts';
+import { NodeView, noEntry } from './node-view.ts';
+import { writes } from './open-flags.ts';
 import { OperationGuard } from './operation-guard.ts';
 import { Reader, type ReadRange } from './reader.ts';
 import { StaleReports } from './stale-reports.ts';
 import { statisticsOf } from './statistics.ts';
 import type { VfsStat } from './vfs-stat.ts';
+import { WorkingFiles } from './working-files.ts';
+import { Writer } from './writer.ts';
 
-/** Of open(2), from include/uapi/asm-generic/fcntl.h. */
-const O_ACCMODE = 3;
-const O_RDONLY = 0;
-const O_TRUNC = 0o1000;
+/** The means to write. */
+export interface VfsWriting {
+  readonly changes: NamespaceChanges;
+  readonly writeBack: WriteBack;
+  /** Where no policy says otherwise. */
+  readonly mode: WriteMode;
+}
 
 export interface VfsOptions {
   readonly namespace: Namespace;
@@ -84,29 +89,28 @@ export interface VfsOptions {
   readonly wholeOnOpenBytes: number;
   /** None: defaults. */
   readonly policies?: OwnPolicies;
-  readonly readOnly: boolean;
+  /** None: the mount is read-only. */
+  readonly writing?: VfsWriting;
   /** The directory that the mount shows; the export's root if absent. */
   readonly exportRoot?: InodeNumber;
 }
 
-interface ShownAttributes {
-  readonly attributes: InodeAttributes;
-  readonly validForMs: number;
-  /** No name is left. */
-  readonly gone: boolean;
-}
-
 export interface Vfs extends FileSystemOperations {
+  /** Neither on a read-only mount. */
+  readonly writes: WriteOperations | undefined;
+  readonly locks: LockOperations | undefined;
   stat(): VfsStat;
   /** Closes what is open, ends what runs in the background. No operation follows. */
   close(): void;
 }
 
 export function createVfs(options: VfsOptions): Vfs {
-  return new ReadOnlyVfs(options);
+  return new NodeVfs(options);
 }
 
-class ReadOnlyVfs implements Vfs {
+class NodeVfs implements Vfs {
+  readonly writes: WriteOperations | undefined;
+  readonly locks: LockOperations | undefined;
   readonly #options: VfsOptions;
   readonly #ended = new AbortController();
   readonly #operations: OperationGuard;
@@ -115,8 +119,8 @@ class ReadOnlyVfs implements Vfs {
   readonly #reader: Reader;
   readonly #opener: FileOpener;
   readonly #kernel: KernelCache;
-  /** Orders what the namespace is asked. */
-  #lastAsked = 0;
+  readonly #view: NodeView;
+  readonly #writer: Writer | undefined;
 
   constructor(options: VfsOptions) {
     const { namespace, clock, logger } = options;
@@ -131,11 +135,32 @@ class ReadOnlyVfs implements Vfs {
     const reports = new StaleReports({ ...options, signal: this.#ended.signal });
     this.#reader = new Reader({ ...options, reports });
     this.#opener = new FileOpener({ ...options, nodes: this.#nodes, reader: this.#reader });
+    const { writing } = options;
+    const parts = { ...options, nodes: this.#nodes, kernel: this.#kernel, handles: this.#handles, reports };
+    const working = writing && new WorkingFiles({ ...options, ...writing });
+    this.#view = new NodeView({ ...parts, working });
+    if (writing === undefined || working === undefined) return;
+    const ended = this.#ended.signal;
+    const calls = new NameCalls({ ...parts, view: this.#view, ended });
+    const shared = { ...parts, ...writing, view: this.#view, working, calls, ended };
+    const names = new NameOperations(shared);
+    const writer = (this.#writer = new Writer({ ...shared, names }));
+    const attributes = new AttributeChanger({ ...shared, writer });
+    this.writes = new ChangeOperations({
+      guard: this.#operations,
+      handles: this.#handles,
+      names,
+      attributes,
+      writer,
+      read: (handle, range, context) => this.#read(handle, range, context),
+    });
+    this.locks = new InodeLocks(parts.nodes);
   }
 
   connected(connection: DriverConnection): void {
     this.#kernel.connect(connection);
     this.#opener.passthroughAble = connection.abilities.passthrough;
+    if (this.#writer !== undefined) this.#writer.passthroughAble = connection.abilities.passthrough;
   }
 
   disconnected(): void {
@@ -151,36 +176,24 @@ class ReadOnlyVfs implements Vfs {
   }
 
   stat(): VfsStat {
+    const { passthroughOpens, servedOpens } = this.#opener.opens;
+    const written = this.#writer?.opens;
     return {
       passthrough: this.#opener.passthroughAble,
       openFiles: this.#handles.files,
       nodes: this.#nodes.size,
-      ...this.#opener.opens,
+      passthroughOpens: passthroughOpens + (written?.passthroughOpens ?? 0),
+      servedOpens: servedOpens + (written?.servedOpens ?? 0),
       servedBytes: this.#reader.servedBytes,
     };
   }
 
   lookup(parent: NodeId, name: Uint8Array, context: RequestContext): Answer<EntryReply> {
     return this.#operations.answer('lookup', () => {
-      const directory = this.#directory(parent);
+      const directory = this.#view.directory(parent);
       const text = decodeName(name);
-      if (text === undefined) return noEntry(0);
-      const at = { parent: directory, name: text, asked: ++this.#lastAsked };
-      const known = this.#options.namespace.knownName(directory.inode, text);
-      return known === undefined ? this.#lookUp(at, context) : this.#found(known, at);
+      return text === undefined ? noEntry(0) : this.#view.lookup(directory, text, context);
     });
-  }
-
-  async #lookUp(at: Omit<Entry, 'validForMs'>, context: RequestContext): Promise<EntryReply> {
-    const { namespace } = this.#options;
-    const directory = at.parent.inode;
-    const attributes = await this.#ask(context, (signal) => namespace.lookup(directory, at.name, { signal }));
-    return this.#found(namespace.knownName(directory, at.name) ?? { attributes, validForMs: 0 }, at);
-  }
-
-  #found({ attributes, validForMs }: KnownName, at: Omit<Entry, 'validForMs'>): EntryReply {
-    if (attributes === undefined) return noEntry(this.#kernel.absenceFor(at.parent, validForMs));
-    return this.#enter(attributes, { ...at, validForMs });
   }
 
   forget(node: NodeId, count: bigint): void {
@@ -193,21 +206,14 @@ class ReadOnlyVfs implements Vfs {
   }
 
   attributes(id: NodeId, handle: bigint | undefined, context: RequestContext): Answer<AttributesReply> {
-    return this.#operations.answer('getattr', () => {
-      const node = this.#node(id);
-      const isHeld = this.#options.namespace.knownAttributes(node.inode) !== undefined;
-      if (handle !== undefined && node.attributes !== undefined && !isHeld) {
-        // Before a read through the handle: the version says it all, and no origin is needed.
-        return { attributes: nodeAttributes(node.attributes), validForMs: 0 };
-      }
-      const shown = this.#attributes(node, context);
-      return shown instanceof Promise ? shown.then(attributesReply) : attributesReply(shown);
-    });
+    return this.#operations.answer('getattr', () =>
+      this.#view.attributes(this.#view.node(id), handle, context),
+    );
   }
 
   readLink(id: NodeId, _context: RequestContext): Promise<Uint8Array> {
     return this.#operations.run('readlink', async () => {
-      const node = this.#node(id);
+      const node = this.#view.node(id);
       const target = node.attributes?.target;
       if (node.kind !== 'symlink' || target === undefined) {
         throw new ErrnoError(Errno.EINVAL, 'not a symbolic link');
@@ -218,26 +224,33 @@ class ReadOnlyVfs implements Vfs {
 
   access(id: NodeId, mask: number, context: RequestContext): Promise<void> {
     return this.#operations.run('access', async () => {
-      const { attributes } = await this.#attributes(this.#node(id), context);
+      const attributes = await this.#view.inode(this.#view.node(id), context);
       if (!isPermitted(attributes, mask, context)) {
         throw new ErrnoError(Errno.EACCES, 'the permission bits say no');
       }
-      if ((mask & WANT_WRITE) !== 0) throw this.#refusal('write access');
+      if ((mask & WANT_WRITE) !== 0 && this.writes === undefined) throw refusal('write access');
     });
   }
 
   open(id: NodeId, flags: number, context: RequestContext): Answer<OpenReply> {
     return this.#operations.answer('open', () => {
-      const node = this.#node(id);
+      const node = this.#view.node(id);
       if (node.kind === 'directory') throw new ErrnoError(Errno.EISDIR, 'a directory');
       if (node.kind === 'symlink') throw new ErrnoError(Errno.EINVAL, 'a symbolic link');
-      if ((flags & O_ACCMODE) !== O_RDONLY || (flags & O_TRUNC) !== 0)
-        throw this.#refusal('an open for write');
-      const backing = this.#opener.open(node, context);
-      return backing instanceof Promise
-        ? backing.then((each) => this.#opened(node, each))
-        : this.#opened(node, backing);
+      if (writes(flags) && this.#writer === undefined) throw refusal('an open for write');
+      const written = this.#writer?.open(node, flags, context);
+      if (written instanceof Promise) {
+        return written.then((reply) => reply ?? this.#openVersion(node, context));
+      }
+      return this.#openVersion(node, context);
     });
+  }
+
+  #openVersion(node: Node, context: RequestContext): Answer<OpenReply> {
+    const backing = this.#opener.open(node, context);
+    return backing instanceof Promise
+      ? backing.then((each) => this.#opened(node, each))
+      : this.#opened(node, backing);
   }
 
   #opened(node: Node, backing: BackingFile | undefined): OpenReply {
@@ -245,20 +258,18 @@ class ReadOnlyVfs implements Vfs {
       this.#opener.close(node);
       throw new ErrnoError(Errno.ENODEV, 'the mount is gone');
     }
-    const handle = this.#handles.add({ kind: 'file', node });
+    const handle = this.#handles.add({ kind: 'file', node, isWriter: false });
     // The node's pages are those of one version: they stay right for every later open.
     return { handle, noFlush: true, keepCache: true, ...(backing && { backing }) };
   }
 
   read(handle: bigint, range: ReadRange, context: RequestContext): Promise<Uint8Array> {
-    return this.#operations.run('read', async () => {
-      const { node } = this.#handles.file(handle);
-      if (node.cached === undefined) throw new ErrnoError(Errno.EBADF, 'the handle is closed');
-      return this.#reader.read({ node, cached: node.cached }, range, context);
-    });
+    return this.#operations.run('read', () => this.#read(handle, range, context));
   }
 
-  async flush(_handle: bigint, _context: RequestContext): Promise<void> {}
+  flush(handle: bigint, _context: RequestContext): Promise<void> {
+    return this.#operations.run('flush', async () => this.#writer?.flush(this.#handles.file(handle)));
+  }
 
   release(handle: bigint): void {
     this.#close(handle);
@@ -266,7 +277,7 @@ class ReadOnlyVfs implements Vfs {
 
   openDirectory(id: NodeId, context: RequestContext): Answer<OpenReply> {
     return this.#operations.answer('opendir', () => {
-      const node = this.#directory(id);
+      const node = this.#view.directory(id);
       const { namespace, clock, namesDeadlineMs, logger } = this.#options;
       const stream = new DirectoryStream(node, {
         namespace,
@@ -308,7 +319,7 @@ class ReadOnlyVfs implements Vfs {
     return this.#operations.run('readdirplus', () => {
       const { node, stream } = this.#handles.directory(handle);
       const take = ({ entry, ...record }: StreamRecord): boolean =>
-        sink({ ...record, entry: () => entry && this.#listed(node, entry) });
+        sink({ ...record, entry: () => entry && this.#view.enter(node, entry) });
       return stream.read(offset, take, context);
     });
   }
@@ -319,98 +330,50 @@ class ReadOnlyVfs implements Vfs {
 
   statistics(context: RequestContext): Promise<FileSystemStatistics> {
     return this.#operations.run('statfs', async () => {
-      const usage = await this.#ask(context, (signal) => this.#options.namespace.usage({ signal }));
+      const usage = await this.#view.ask(context, (signal) => this.#options.namespace.usage({ signal }));
       return statisticsOf(usage);
     });
   }
 
-  getExtendedAttribute(id: NodeId, name: string, _context: RequestContext): Promise<Uint8Array> {
-    return this.#operations.run('getxattr', async () =>
-      extendedAttribute(name, this.#heldState(this.#node(id))),
-    );
+  getExtendedAttribute(id: NodeId, name: string, context: RequestContext): Promise<Uint8Array> {
+    return this.#operations.run('getxattr', async () => {
+      const node = this.#view.node(id);
+      if (isOurs(name)) return ourAttribute(name, this.#heldState(node));
+      // The kernel asks for attributes of its own too often for that.
+      if (!name.startsWith('user.')) throw noAttribute(name);
+      return setAttribute(name, await this.#view.inode(node, context));
+    });
   }
 
-  listExtendedAttributes(id: NodeId, _context: RequestContext): Promise<readonly string[]> {
-    return this.#operations.run('listxattr', async () => extendedAttributeNames(this.#node(id).kind));
+  listExtendedAttributes(id: NodeId, context: RequestContext): Promise<readonly string[]> {
+    return this.#operations.run('listxattr', async () => {
+      const { extended = {} } = await this.#view.inode(this.#view.node(id), context);
+      return Object.keys(extended);
+    });
   }
 
   refuseChange(operation: string, _node: NodeId, _context: RequestContext): Promise<never> {
-    return Promise.reject(this.#refusal(operation));
+    return Promise.reject(refusal(operation));
   }
 
-  /** Of the node's own version, with what belongs to the inode as it is now. */
-  #attributes(node: Node, context: RequestContext): Answer<ShownAttributes> {
-    const own = node.attributes;
-    if (own !== undefined && node.kind !== 'directory' && node.isLookedUpEachTime) {
-      // Within a walk along a path the kernel has just looked this up, so the answer is of this very call; without one
-      // it is about an open file, and that shows what its open found. (A directory may be where a walk begins.)
-      return { attributes: own, validForMs: 0, gone: false };
-    }
-    const asked = ++this.#lastAsked;
-    const known = this.#options.namespace.knownAttributes(node.inode);
-    return known === undefined ? this.#askAndShow(node, asked, context) : this.#shown(node, asked, known);
-  }
-
-  async #askAndShow(node: Node, asked: number, context: RequestContext): Promise<ShownAttributes> {
-    let answer: KnownAttributes;
-    try {
-      answer = await this.#askAttributes(node, context);
-    } catch (error) {
-      return { attributes: knownAfter(error, node), validForMs: 0, gone: errnoOf(error) === Errno.ENOENT };
-    }
-    return this.#shown(node, asked, answer);
-  }
-
-  #shown(node: Node, asked: number, { attributes: now, validForMs }: KnownAttributes): ShownAttributes {
-    const own = node.attributes;
-    if (own === undefined || (now.kind === node.kind && now.source?.version === node.version)) {
-      if (asked >= node.asked) {
-        node.attributes = now;
-        node.asked = asked;
-      }
-      return { attributes: now, validForMs: this.#kernel.attributesFor(node, validForMs), gone: false };
-    }
-    // Superseded: who asks by path has just been told of this version; who has it open stays with it.
-    const { mode, uid, gid } = now;
-    return { attributes: { ...own, mode, uid, gid }, validForMs: 0, gone: false };
-  }
-
-  async #askAttributes(node: Node, context: RequestContext): Promise<KnownAttributes> {
-    const { namespace } = this.#options;
-    const attributes = await this.#ask(context, (signal) => namespace.attributes(node.inode, { signal }));
-    return namespace.knownAttributes(node.inode) ?? { attributes, validForMs: 0 };
-  }
-
-  #enter(attributes: InodeAttributes, at: Entry): EntryReply {
-    const node = this.#nodes.enter(attributes, at);
-    return {
-      node: node.id,
-      entryValidForMs: this.#kernel.entryFor(at.parent, at.validForMs),
-      validForMs: this.#kernel.attributesFor(node, at.validForMs),
-      attributes: nodeAttributes(attributes),
-    };
-  }
-
-  /** The page may have been listed a while ago: what is held now counts, else the kernel must ask again. */
-  #listed(parent: Node, { name, attributes }: DirectoryEntry): EntryReply {
-    const known = this.#options.namespace.knownName(parent.inode, name);
-    if (known?.attributes === undefined) {
-      return this.#enter(attributes, { parent, name, asked: 0, validForMs: 0 });
-    }
-    const { validForMs } = known;
-    return this.#enter(known.attributes, { parent, name, asked: ++this.#lastAsked, validForMs });
+  async #read(handle: bigint, range: ReadRange, context: RequestContext): Promise<Uint8Array> {
+    const { node, copy } = this.#handles.file(handle);
+    if (copy !== undefined) return copy.read(range.offset, range.length, range.into);
+    if (node.cached === undefined) throw new ErrnoError(Errno.EBADF, 'the handle is closed');
+    return this.#reader.read({ node, cached: node.cached }, range, context);
   }
 
   #heldState(node: Node): HeldState {
     return {
       kind: node.kind,
-      version: node.version,
+      version: node.attributes?.source?.version,
       lease: () => {
         const directory = node.kind === 'directory' ? node : node.parent;
         return directory === undefined ? 'none' : this.#options.namespace.leaseText(directory.inode);
       },
-      cachedBytes: () => this.#opener.cachedBytesOf(node),
-      mode: () => this.#opener.modeOf(node),
+      cachedBytes: () =>
+        node.copy === undefined ? this.#opener.cachedBytesOf(node) : node.copy.stat().sizeBytes,
+      mode: () => (node.copy?.isDirty === true ? 'dirty' : this.#opener.modeOf(node)),
       policies: () => this.#options.policies?.decide(policySubjectOf(node)).deciding ?? [],
     };
   }
@@ -418,50 +381,16 @@ class ReadOnlyVfs implements Vfs {
   #close(id: bigint): void {
     const handle = this.#handles.remove(id);
     if (handle === undefined) return;
-    if (handle.kind === 'file') return this.#opener.close(handle.node);
+    if (handle.kind === 'file') {
+      if (handle.copy === undefined) this.#opener.close(handle.node);
+      else this.#writer?.closed(handle.node, handle.copy);
+      return;
+    }
     handle.stream.close();
     this.#nodes.unhold(handle.node);
   }
-
-  #node(id: NodeId): Node {
-    const node = this.#nodes.get(id);
-    if (node === undefined) throw new ErrnoError(Errno.ESTALE, `no node ${id}`);
-    return node;
-  }
-
-  #directory(id: NodeId): Node {
-    const node = this.#node(id);
-    if (node.kind !== 'directory') throw new ErrnoError(Errno.ENOTDIR, 'not a directory');
-    return node;
-  }
-
-  #refusal(what: string): ErrnoError {
-    const why = this.#options.readOnly ? 'the mount is read-only' : 'a mount of this release is read-only';
-    return new ErrnoError(Errno.EROFS, `${what} refused: ${why}`);
-  }
-
-  #ask<T>(context: RequestContext, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    const { clock, namesDeadlineMs } = this.#options;
-    return bounded(clock, { signal: context.signal, deadlineMs: namesDeadlineMs }, run);
-  }
 }
 
-/**
- * What is shown when the namespace has no answer. An inode without a name shows what it was, as an unlinked local file
- * does; and so does the version of an open handle, which needs no origin. All else fails.
- */
-function knownAfter(error: unknown, node: Node): InodeAttributes {
-  const own = node.attributes;
-  const errno = errnoOf(error);
-  const isOpenOffline = errno === Errno.ETIMEDOUT && node.opens > 0;
-  if (own === undefined || (errno !== Errno.ENOENT && !isOpenOffline)) throw error;
-  return own;
-}
-
-function attributesReply({ attributes, validForMs, gone }: ShownAttributes): AttributesReply {
-  return { attributes: nodeAttributes(attributes, { gone }), validForMs };
-}
-
-function noEntry(validForMs: number): EntryReply {
-  return { node: 0n as NodeId, entryValidForMs: validForMs, attributes: NO_ATTRIBUTES, validForMs: 0 };
+function refusal(what: string): ErrnoError {
+  return new ErrnoError(Errno.EROFS, `${what} refused: the mount is read-only`);
 }

@@ -63,7 +63,6 @@ export class FakeMount {
       logger: createLogger({ level: 'silent' }),
       metrics: this.metrics,
       wholeOnOpenBytes,
-      readOnly: true,
     });
     this.vfs.connected({
       abilities: { passthrough, readBytesMax: 1024 * 1024, notifications },

@@ -132,11 +132,10 @@ t.test('vfs', async (t) => {
     for (const name of ['user.other', 'security.selinux', 'constructor', '__proto__']) {
       await t.rejects(get(name), withErrno(Errno.ENODATA), name);
     }
-    t.equal((await mount.vfs.listExtendedAttributes(node, mount.context())).length, 5);
-    t.same(await mount.vfs.listExtendedAttributes(ROOT_NODE, mount.context()), [
-      'user.perigee.lease',
-      'user.perigee.policy',
-    ]);
+    for (const each of [node, ROOT_NODE]) {
+      const listed = await mount.vfs.listExtendedAttributes(each, mount.context());
+      t.same(listed, [], 'they are read by name, so that no program copies them');
+    }
     await t.rejects(get('user.perigee.version', ROOT_NODE), withErrno(Errno.ENODATA));
     mount.namespace.symlink('link', 'file');
     const link = await mount.lookup(ROOT_NODE, 'link');
