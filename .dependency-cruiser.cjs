@@ -21,7 +21,7 @@ const contracts = {
   'lib/namespace': ['namespace', 'changes'],
   // Both machines are pure: the origin drives the one, the satellite's namespace the other.
   'lib/lease': ['lease', 'lease-table', 'lease-table-events', 'lease-client', 'lease-messages'],
-  'lib/prefetch': ['access-observer'],
+  'lib/prefetch': ['access-observer', 'prefetch'],
   // Pure as well: the origin keeps documents, the command line looks at them, the satellite decides by them.
   'lib/policy': ['policy', 'policy-document', 'document-source', 'policy-holder', 'engine'],
   cache: ['block-cache', 'working-copy'],

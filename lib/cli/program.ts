@@ -15,6 +15,7 @@ import { mountCommand } from './mount.ts';
 import { mvCommand } from './mv.ts';
 import { originCommand } from './origin.ts';
 import { policyCommand } from './policy.ts';
+import { prefetchCommand } from './prefetch.ts';
 import { putCommand } from './put.ts';
 import { reportError } from './report.ts';
 import { rmCommand } from './rm.ts';
@@ -56,6 +57,7 @@ Examples:
     unmountCommand,
     statusCommand,
     cacheCommand,
+    prefetchCommand,
     sessionCommand,
     leaseCommand,
     policyCommand,

@@ -8,6 +8,7 @@ import http from 'node:http';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { describeError } from '../base/errors.ts';
 import { RunFiles, type RunRecord } from '../config/run-files.ts';
+import type { JobRequest } from '../prefetch/prefetch.ts';
 import { ControlError, type MountControl } from './control.ts';
 import {
   type Answer,
@@ -104,6 +105,18 @@ class ControlClient implements MountControl {
 
   cacheVerify(path: string | undefined, options: { readonly signal?: AbortSignal } = {}) {
     return this.#call('cacheVerify', { path }, options.signal);
+  }
+
+  prefetchStart(request: JobRequest) {
+    return this.#call('prefetchStart', { ...request, paths: [...request.paths] });
+  }
+
+  prefetchList() {
+    return this.#call('prefetchList', {});
+  }
+
+  prefetchCancel(id: string) {
+    return this.#call('prefetchCancel', { id });
   }
 
   async unmount(

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import type { CachedVersion, CacheStat, EvictReport, VerifyReport } from '../../cache/block-cache.ts';
+import type { JobInfo, JobRequest, OutcomeBytes } from '../prefetch/prefetch.ts';
 import type { MountStatus, PolicyExplanation } from './control.ts';
 
 export const CONTROL_PROTOCOL_VERSION = 1;
@@ -115,6 +116,37 @@ const policyExplanationSchema = z.object({
   cachedBytes: count.optional(),
 }) satisfies z.ZodType<PolicyExplanation>;
 
+const jobInfoSchema = z.object({
+  id: z.string(),
+  what: z.string(),
+  policy: z.string().optional(),
+  state: z.enum(['running', 'waiting', 'done', 'cancelled', 'failed']),
+  error: z.string().optional(),
+  startedMs: count,
+  isFound: z.boolean(),
+  filesFound: count,
+  bytesFound: count,
+  filesThere: count,
+  bytesThere: count,
+  bytesFetched: count,
+  filesDeclined: count,
+  filesFailed: count,
+  pathsMissing: count,
+}) satisfies z.ZodType<JobInfo>;
+
+const jobRequestSchema = z.object({
+  paths: z.array(z.string()),
+  manifest: z.string().optional(),
+  ahead: count.optional(),
+  bytesPerSecond: count.optional(),
+  priority: z.number().optional(),
+}) satisfies z.ZodType<JobRequest>;
+
+const outcomesSchema = z.record(
+  z.string(),
+  z.object({ fetched: count, used: count, wasted: count, late: count }) satisfies z.ZodType<OutcomeBytes>,
+);
+
 const pathSchema = z.object({ path: z.string().optional() });
 
 /** Each call with what it takes, what it answers, and how long it may take at most. */
@@ -130,6 +162,18 @@ export const controlCalls = {
   // Reads the whole tier: terabytes at the speed of the disk.
   cacheVerify: { request: pathSchema, response: verifyReportSchema, deadlineMs: 24 * 3600 * SECOND_MS },
   policyExplain: { request: pathSchema, response: policyExplanationSchema, deadlineMs: 60 * SECOND_MS },
+  // A manifest of a million paths is read before the answer.
+  prefetchStart: { request: jobRequestSchema, response: jobInfoSchema, deadlineMs: 60 * SECOND_MS },
+  prefetchList: {
+    request: z.object({}),
+    response: z.object({ jobs: z.array(jobInfoSchema), outcomes: outcomesSchema }),
+    deadlineMs: 10 * SECOND_MS,
+  },
+  prefetchCancel: {
+    request: z.object({ id: z.string() }),
+    response: jobInfoSchema,
+    deadlineMs: 10 * SECOND_MS,
+  },
   unmount: {
     request: z.object({ force: z.boolean() }),
     response: z.null(),

@@ -166,6 +166,12 @@ const performers: Handlers = {
   cacheEvict: async ({ path }, to) => to.cacheEvict(path),
   cacheVerify: async ({ path }, to, signal) => to.cacheVerify(path, { signal }),
   policyExplain: async ({ path }, to) => to.policyExplain(path),
+  prefetchStart: async (request, to) => to.prefetchStart(request),
+  prefetchList: async (_, to) => {
+    const { jobs, outcomes } = await to.prefetchList();
+    return { jobs: [...jobs], outcomes: { ...outcomes } };
+  },
+  prefetchCancel: async ({ id }, to) => to.prefetchCancel(id),
   unmount: async (request, to) => to.unmount(request).then(() => null),
 };
 

@@ -6,6 +6,7 @@
  */
 import type { CachedVersion, CacheStat, EvictReport, VerifyReport } from '../../cache/block-cache.ts';
 import { PerigeeError } from '../base/errors.ts';
+import type { JobInfo, JobRequest, OutcomeBytes } from '../prefetch/prefetch.ts';
 
 /**
  * - `not-running`: nothing of ours answers for that mount point
@@ -100,6 +101,14 @@ export interface MountControl {
   /** The signal is aborted when nobody waits for the report any more. */
   cacheVerify(path: string | undefined, options?: { readonly signal?: AbortSignal }): Promise<VerifyReport>;
   policyExplain(path: string | undefined): Promise<PolicyExplanation>;
+  /** Resolves when the job has begun. @throws what a manifest or the number of jobs refuses */
+  prefetchStart(request: JobRequest): Promise<JobInfo>;
+  /** Jobs under way and the last ones that ended, oldest first; and what became of what was fetched, by policy. */
+  prefetchList(): Promise<{
+    readonly jobs: readonly JobInfo[];
+    readonly outcomes: Readonly<Record<string, OutcomeBytes>>;
+  }>;
+  prefetchCancel(id: string): Promise<JobInfo>;
   /** Asks the daemon to unmount and end; resolves when the mount is gone. Refused without `force` while programs use it. */
   unmount(options: { readonly force: boolean }, bounds?: { readonly signal?: AbortSignal }): Promise<void>;
 }

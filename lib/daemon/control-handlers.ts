@@ -4,16 +4,19 @@ import type { MountControl, MountStatus } from '../control/control.ts';
 import type { Namespace } from '../namespace/namespace.ts';
 import type { PolicyHolder } from '../policy/policy-holder.ts';
 import { explainPath } from './policy-explanation.ts';
+import type { Prefetching } from './prefetching.ts';
 
 export interface ControlParts {
   readonly names: Namespace;
   readonly policies: PolicyHolder;
   readonly cache: BlockCache;
+  readonly prefetching: Prefetching;
   readonly status: () => Promise<MountStatus>;
   readonly unmount: (options: { readonly force: boolean }) => Promise<void>;
 }
 
-export function controlHandlers({ cache, names, policies, status, unmount }: ControlParts): MountControl {
+export function controlHandlers(parts: ControlParts): MountControl {
+  const { cache, names, policies, prefetching, status, unmount } = parts;
   const below = (path: string | undefined) => (path === undefined ? {} : { path });
   return {
     status,
@@ -31,6 +34,9 @@ export function controlHandlers({ cache, names, policies, status, unmount }: Con
     cacheEvict: async (path) => cache.evict(below(path)),
     cacheVerify: (path, options) => cache.verify(below(path), options),
     policyExplain: (path) => explainPath(path ?? '', { cache, names, policies }),
+    prefetchStart: (request) => prefetching.startJob(request),
+    prefetchList: async () => ({ jobs: prefetching.jobs(), outcomes: prefetching.outcomes.all() }),
+    prefetchCancel: async (id) => prefetching.cancelJob(id),
     unmount,
   };
 }

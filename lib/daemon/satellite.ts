@@ -28,7 +28,6 @@ import { NameCache } from '../namespace/name-cache.ts';
 import { openOriginNames } from '../namespace/origin-names.ts';
 import type { RemoteNames } from '../namespace/remote-names.ts';
 import { PolicyHolder } from '../policy/policy-holder.ts';
-import { createStreamObserver } from '../prefetch/stream-observer.ts';
 import { startMetricsServer } from '../rpc/metrics-server.ts';
 import { createLogger, type Logger } from '../telemetry/log.ts';
 import { createMetrics } from '../telemetry/metrics.ts';
@@ -39,6 +38,7 @@ import { controlHandlers } from './control-handlers.ts';
 import { startFetchWorker } from './fetch-worker-thread.ts';
 import { keepingByPolicy } from './keeping-by-policy.ts';
 import { PolicyReceiver } from './policy-receiver.ts';
+import { Prefetching } from './prefetching.ts';
 import { Teardown } from './teardown.ts';
 
 /** How long `status` waits for the origin. */
@@ -115,12 +115,14 @@ async function assemble(
     exportName: options.exportName,
     host: { name: os.hostname(), labels: options.labels },
   });
+  const prefetching = new Prefetching({ ...options, policies, mountpoint, clock, logger, metrics });
   const policySets = new PolicyReceiver({ holder: policies, clock, logger, metrics });
   const leaseClock = bootClock();
   const held = new HeldNames({
     cache: new NameCache({ immutable: new ImmutablePaths(exportInfo.immutable) }),
     metrics,
     onReleased: (directories) => session.release(directories),
+    onUpdated: (names) => prefetching.updated(names),
   });
   const session = new LeaseSession({
     machine: new LeaseClient({ clockRateError: LEASE_TIMING_DEFAULT.clockRateError }),
@@ -151,7 +153,7 @@ async function assemble(
   await policySets.first();
   signal.throwIfAborted();
 
-  const tier = createTierStack([
+  const stack = createTierStack([
     createStoreTier({
       startWorker: startFetchWorker,
       workerCount: options.fetchThreads,
@@ -162,6 +164,7 @@ async function assemble(
       metrics,
     }),
   ]);
+  const tier = prefetching.watched(stack);
   teardown.add('tiers', () => tier.close());
 
   const cache = await openNvmeCache({
@@ -184,7 +187,8 @@ async function assemble(
   const vfs = createVfs({
     namespace,
     cache,
-    observer: createStreamObserver({ clock }),
+    observer: prefetching.observer(),
+    uses: prefetching.uses(),
     clock,
     leaseClock,
     nextTurn,
@@ -226,6 +230,8 @@ async function assemble(
   });
   teardown.add('mount', () => driver.unmount({ deadlineMs: STOP_WAIT_MS }));
   signal.throwIfAborted();
+  prefetching.start({ names: namespace, cache });
+  teardown.add('prefetching', () => prefetching.close());
 
   const status = async (): Promise<MountStatus> => {
     const { openFiles, nodes, passthrough, ...reads } = vfs.stat();
@@ -268,7 +274,7 @@ async function assemble(
   };
   const control = await startControlServer({
     mountpoint,
-    handlers: controlHandlers({ cache, policies, names: namespace, status, unmount }),
+    handlers: controlHandlers({ cache, policies, prefetching, names: namespace, status, unmount }),
     logger,
   });
   teardown.add('control', () => control.close());

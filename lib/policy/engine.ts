@@ -111,6 +111,15 @@ function merge(policies: readonly Policy[]): Decision {
   };
 }
 
+/** Whether a policy can be about any file of the export on the host. */
+export function isFor(
+  { match }: Policy,
+  { exportName, host }: { readonly exportName: string; readonly host: PolicyHost },
+): boolean {
+  if (match.export !== undefined && match.export !== exportName) return false;
+  return match.labels === undefined || hasLabels(host, match.labels);
+}
+
 /** Why the policy is not about the subject; undefined: it is. */
 function mismatch({ policy: { match }, glob }: CompiledPolicy, subject: Subject): Outcome | undefined {
   const { exportName, path, sizeBytes, host } = subject;

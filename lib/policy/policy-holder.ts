@@ -2,7 +2,7 @@
  * The policies that hold on a satellite now. A new set is exchanged in one step, so a decision is by one version
  * whole; who decides twice may see two versions.
  */
-import { compilePolicies } from './engine.ts';
+import { compilePolicies, isFor } from './engine.ts';
 import type {
   Decision,
   Explanation,
@@ -18,6 +18,7 @@ export class PolicyHolder implements OwnPolicies {
   readonly host: PolicyHost;
   readonly #listeners: (() => void)[] = [];
   #engine: PolicyEngine = compilePolicies([]);
+  #own: readonly Policy[] = [];
   #version = 0;
 
   constructor(options: { readonly exportName: string; readonly host: PolicyHost }) {
@@ -32,6 +33,7 @@ export class PolicyHolder implements OwnPolicies {
 
   replace(version: number, policies: readonly Policy[]): void {
     this.#engine = compilePolicies(policies);
+    this.#own = policies.filter((policy) => isFor(policy, { exportName: this.exportName, host: this.host }));
     this.#version = version;
     for (const listener of this.#listeners) listener();
   }
@@ -39,6 +41,11 @@ export class PolicyHolder implements OwnPolicies {
   /** Calls `listener` after each exchange. */
   listen(listener: () => void): void {
     this.#listeners.push(listener);
+  }
+
+  /** Those for this export and host, in the order of the document. */
+  ownPolicies(): readonly Policy[] {
+    return this.#own;
   }
 
   decide(subject: OwnSubject): Decision {

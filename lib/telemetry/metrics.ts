@@ -177,6 +177,17 @@ export function createMetrics() {
       help: 'Sets of policies of the origin that this release does not know; the last ones hold',
       registers,
     }),
+    prefetchBytes: new Counter({
+      name: 'perigee_prefetch_bytes_total',
+      help: 'Bytes fetched ahead by policy (-: by hand) and outcome: fetched; of these used (opened) and wasted (given up unopened); late (a program came first)',
+      labelNames: ['policy', 'outcome'] as const,
+      registers,
+    }),
+    prefetchUnreadBytes: new Gauge({
+      name: 'perigee_prefetch_unread_bytes',
+      help: 'Of the share of the cache, what is being fetched ahead or waits for its reader',
+      registers,
+    }),
     limitReached: new Counter({
       name: 'perigee_limit_reached_total',
       help: 'A named limit made something wait or fail',

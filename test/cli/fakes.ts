@@ -6,6 +6,7 @@ import { type CommandEnvironment } from '../../lib/cli/environment.ts';
 import { type Output } from '../../lib/cli/output.ts';
 import { FakePolicyCalls } from './fake-policy-calls.ts';
 import type { PolicyExplanation } from '../../lib/control/control.ts';
+import type { JobInfo, JobRequest } from '../../lib/prefetch/prefetch.ts';
 import { runCli } from '../../lib/cli/program.ts';
 import {
   type ChangesOptions,
@@ -66,6 +67,15 @@ export function fakeStatus(mountpoint: string, changes: Partial<MountStatus> = {
   };
 }
 
+export function fakeJob(changes: Partial<JobInfo> = {}): JobInfo {
+  return {
+    ...{ id: '7', what: 'train', state: 'running', startedMs: 0, isFound: false },
+    ...{ filesFound: 2, bytesFound: 4096, filesThere: 0, bytesThere: 0, bytesFetched: 0 },
+    ...{ filesDeclined: 0, filesFailed: 0, pathsMissing: 0 },
+    ...changes,
+  };
+}
+
 /** One mount; each call is noted as `name argument`. */
 export class FakeControl implements MountControl {
   readonly calls: string[] = [];
@@ -117,6 +127,28 @@ export class FakeControl implements MountControl {
       badBlocks: this.badBlocks,
       missingBlobs: this.missingBlobs,
     });
+  }
+
+  /** Each look at the jobs shows the next of these, and then the last one. */
+  jobs: readonly JobInfo[] = [fakeJob({ state: 'done', isFound: true, filesThere: 2, bytesThere: 4096 })];
+  #looks = 0;
+
+  async prefetchStart(request: JobRequest) {
+    const { paths, ...others } = request;
+    return this.#answer(
+      `prefetch ${paths.join(',')} ${JSON.stringify(others)}`,
+      fakeJob({ what: paths.join(' ') }),
+    );
+  }
+
+  async prefetchList() {
+    const at = Math.min(this.#looks++, this.jobs.length - 1);
+    const outcomes = { imagenet: { fetched: 4096, used: 3072, wasted: 512, late: 256 } };
+    return this.#answer('prefetchList', { jobs: this.jobs.slice(at, at + 1), outcomes });
+  }
+
+  async prefetchCancel(id: string) {
+    return this.#answer(`prefetchCancel ${id}`, fakeJob({ id, state: 'cancelled' }));
   }
 
   async policyExplain(path: string | undefined): Promise<PolicyExplanation> {
