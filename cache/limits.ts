@@ -52,8 +52,8 @@ export const FREE_SPACE_AGE_MS = 200;
 export const FREE_SPACE_CHECK_MS = 1_000;
 export const FREE_SPACE_RELIEF_FACTOR = 1.25;
 /**
- * Room that is kept ahead of a writer whose bytes do not come by us: at first, and twice what it took since the last
- * look, within bounds. What it takes beyond that is noticed at the next look.
+ * Room that is kept ahead of a writer whose bytes do not come by us: at first, and then twice what it took since the
+ * last look, within bounds. What it takes beyond that is noticed at the next look.
  */
 export const WRITER_AHEAD_BYTES_MIN = 4 * MIB;
 export const WRITER_AHEAD_BYTES_MAX = 1024 * MIB;

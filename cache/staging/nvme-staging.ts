@@ -200,8 +200,13 @@ export class NvmeStaging implements Staging {
   #adopt(made: { readonly name: string; readonly fd?: number; readonly row?: JournalRow }): FileInStaging {
     const { disk, journal, ledger, space, onFailure } = this.#options;
     const path = this.#pathOf(made.name);
-    const nameSynced = (): Promise<void> => this.#namesSynced.run();
-    const file = new FileInStaging({ ...made, path, disk, journal, ledger, space, nameSynced, onFailure });
+    const file = new FileInStaging({
+      ...{ ...made, path, disk, journal, ledger, space, onFailure },
+      nameSynced: () => this.#namesSynced.run(),
+      yieldAhead: () => {
+        for (const { room } of this.#files) room.giveAhead();
+      },
+    });
     this.#files.add(file);
     file.room.account();
     return file;

@@ -29,6 +29,8 @@ export interface StagedFileOptions {
   /** Resolves when the name of the file is on the device. */
   readonly nameSynced: () => Promise<void>;
   readonly onFailure: (error: unknown) => void;
+  /** See `WriterRoom`. */
+  readonly yieldAhead: () => void;
 }
 
 /** Where one file system cannot copy by itself. */
@@ -61,9 +63,9 @@ export class FileInStaging implements StagedFile {
 
   constructor(options: StagedFileOptions) {
     this.#options = options;
-    const { disk, path, fd, row, ledger, space } = options;
+    const { disk, path, fd, row, ledger, space, yieldAhead } = options;
     const allocatedBytes = (): number => disk.allocatedBytes(this.#reader?.number ?? path);
-    this.room = new WriterRoom({ ledger, space, allocatedBytes });
+    this.room = new WriterRoom({ ledger, space, allocatedBytes, yieldAhead });
     if (fd !== undefined) this.#writer = new Descriptor(fd, disk);
     this.#row = row;
     this.#mayBeOwed = row !== undefined;

@@ -3,7 +3,8 @@
  *
  * What it takes is what the file system says, looked at after each operation of ours and now and then besides: the
  * kernel's writes nobody tells us of. While somebody writes, room is kept ahead of them, so that blobs give way in
- * time; the faster they write, the more. What we do ourselves is promised to begin with, or refused.
+ * time; the faster they write, the more, and for who pauses none. What we do ourselves is promised to begin with, or
+ * refused. When there is no room left but what is kept ahead of writers, it is there for whoever needs it now.
  *
  * Invariant: the ledger's used bytes contain what was seen last of this file, its reserved bytes what is kept ahead.
  */
@@ -20,6 +21,8 @@ export interface WriterRoomOptions {
   readonly space: Space;
   /** Bytes of the device that the file takes now. */
   readonly allocatedBytes: () => number;
+  /** Has what is kept ahead of all writers given back. */
+  readonly yieldAhead: () => void;
 }
 
 export class WriterRoom {
@@ -47,14 +50,21 @@ export class WriterRoom {
     this.#isOpen = true;
     if (this.#ahead !== undefined) return;
     if (await this.#takeAhead(WRITER_AHEAD_BYTES_MIN)) return;
+    this.#options.yieldAhead();
+    if (await this.#takeAhead(WRITER_AHEAD_BYTES_MIN)) return;
     this.#isOpen = false;
     throw noSpace(WRITER_BEGIN_BYTES_MIN);
   }
 
   close(): void {
     this.#isOpen = false;
-    this.#giveAhead();
+    this.giveAhead();
     this.account();
+  }
+
+  giveAhead(): void {
+    this.#ahead?.settle(0);
+    this.#ahead = undefined;
   }
 
   /** Runs what may take so many bytes more. @throws CacheError `no-space` before it has begun */
@@ -92,17 +102,16 @@ export class WriterRoom {
       WRITER_AHEAD_BYTES_MAX,
       this.#options.ledger.capacityBytes * AHEAD_FRACTION_MAX,
     );
-    const wantedBytes = Math.max(WRITER_AHEAD_BYTES_MIN, Math.min(2 * grownBytes, mostBytes));
-    if (this.aheadBytes === wantedBytes) return;
-    this.#giveAhead();
-    void this.#takeAhead(wantedBytes);
+    this.giveAhead();
+    if (grownBytes <= 0) return;
+    void this.#takeAhead(Math.max(WRITER_AHEAD_BYTES_MIN, Math.min(2 * grownBytes, mostBytes)));
   }
 
   /** The file is not looked at any more. */
   stop(): void {
     this.#isOpen = false;
     this.#isStopped = true;
-    this.#giveAhead();
+    this.giveAhead();
   }
 
   /** The file is gone, or its room is accounted for elsewhere. */
@@ -113,15 +122,13 @@ export class WriterRoom {
   }
 
   async #reserve(bytes: number): Promise<Reservation> {
-    const { space } = this.#options;
-    let reservation = await space.reserveForWriter(bytes);
-    if (reservation === undefined && this.#ahead !== undefined) {
-      // What is kept ahead of this file is meant for this.
-      this.#giveAhead();
-      reservation = await space.reserveForWriter(bytes);
-    }
-    if (reservation === undefined) throw noSpace(bytes);
-    return reservation;
+    const { space, yieldAhead } = this.#options;
+    const reservation = await space.reserveForWriter(bytes);
+    if (reservation !== undefined) return reservation;
+    yieldAhead();
+    const second = await space.reserveForWriter(bytes);
+    if (second === undefined) throw noSpace(bytes);
+    return second;
   }
 
   /** As much as there is, between the wanted and the least. */
@@ -139,11 +146,6 @@ export class WriterRoom {
     } finally {
       this.#isTaking = false;
     }
-  }
-
-  #giveAhead(): void {
-    this.#ahead?.settle(0);
-    this.#ahead = undefined;
   }
 }
 

@@ -9,6 +9,11 @@ export interface FaultyDisk {
   readonly faults: Partial<Record<Operation, string>>;
 }
 
+const ASYNCHRONOUS: ReadonlySet<string> = new Set<Operation>([
+  ...(['read', 'datasync', 'discard', 'probe', 'write', 'truncate', 'allocate', 'seek'] as const),
+  ...(['copyRange', 'clone', 'datasyncOpen', 'syncDirectory', 'remove', 'copyFile'] as const),
+]);
+
 export function faultyDisk(overrides: Partial<Disk> = {}): FaultyDisk {
   const faults: Partial<Record<Operation, string>> = {};
   const check = (operation: Operation): void => {
@@ -18,7 +23,7 @@ export function faultyDisk(overrides: Partial<Disk> = {}): FaultyDisk {
   const disk = Object.fromEntries(
     Object.entries({ ...systemDisk, ...overrides }).map(([name, run]) => {
       const operation = name as Operation;
-      const asynchronous = ['read', 'datasync', 'discard', 'probe'].includes(name);
+      const asynchronous = ASYNCHRONOUS.has(name);
       const wrapped = (...args: unknown[]): unknown => {
         // What is wrong with reads is to be seen by each of them.
         if (name === 'readNow' && (faults.read ?? overrides.read) !== undefined) return false;
