@@ -13,7 +13,6 @@ import {
   readFileSync,
   write,
   writeFileSync,
-  writeSync,
   writevSync,
 } from 'node:fs';
 import { readdir, readlink, realpath, stat, statfs } from 'node:fs/promises';
@@ -154,18 +153,25 @@ export interface RequestChannel {
   close(): void;
 }
 
+/** Replies up to this size go out as one piece. */
+const MESSAGE_BYTES = 512;
+
 /** An open `/dev/fuse`. */
 export class FuseDevice implements RequestChannel {
   readonly fd: number;
   readonly #tryRead: ((fd: number, into: Buffer, bytes: number) => number) | undefined;
+  readonly #write: (fd: number, from: Buffer, bytes: number) => number;
+  readonly #message = Buffer.alloc(MESSAGE_BYTES);
   #open = true;
 
   /** @param options.neverWaits for `tryReceive` alone */
   constructor(options: { readonly neverWaits?: boolean } = {}) {
     const neverWaits = options.neverWaits === true;
     this.fd = openSync(DEVICE_PATH, neverWaits ? constants.O_RDWR | constants.O_NONBLOCK : 'r+');
+    const libc = koffi.load(null);
     // Node's own read throws when nothing waits, which costs more than the read.
-    if (neverWaits) this.#tryRead = koffi.load(null).func('long read(int fd, void *into, size_t bytes)');
+    if (neverWaits) this.#tryRead = libc.func('long read(int fd, void *into, size_t bytes)');
+    this.#write = libc.func('long write(int fd, const void *from, size_t bytes)');
   }
 
   receive(into: Buffer, done: ReceiveCallback): void {
@@ -177,9 +183,17 @@ export class FuseDevice implements RequestChannel {
   }
 
   send(header: Uint8Array, body: Uint8Array | undefined): number {
+    const bytes = header.length + (body?.length ?? 0);
+    if (bytes > MESSAGE_BYTES) return this.#sendLarge([header, body!]);
+    // Most replies are this small, and this takes half the time of a call of Node's.
+    this.#message.set(header);
+    if (body !== undefined) this.#message.set(body, header.length);
+    return this.#write(this.fd, this.#message, bytes) === bytes ? 0 : koffi.errno();
+  }
+
+  #sendLarge(parts: Uint8Array[]): number {
     try {
-      if (body === undefined) writeSync(this.fd, header);
-      else writevSync(this.fd, [header, body]);
+      writevSync(this.fd, parts);
       return 0;
     } catch (error) {
       return Math.abs((error as NodeJS.ErrnoException).errno ?? 5);

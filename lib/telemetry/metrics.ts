@@ -1,5 +1,6 @@
 /** Every metric of Perigee, by name, in one place. Units are in the names. No registry is global: each process makes one. */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { HotCounter, HotHistogram } from './hot-metrics.ts';
 
 export type Metrics = ReturnType<typeof createMetrics>;
 
@@ -10,30 +11,30 @@ export function createMetrics() {
   const registers = [registry];
   return {
     registry,
-    fuseRequests: new Counter({
+    fuseRequests: new HotCounter({
       name: 'perigee_fuse_requests_total',
       help: 'Requests from the kernel by operation and result',
-      labelNames: ['op', 'errno'] as const,
-      registers,
+      labelNames: ['op', 'errno'],
+      registry,
     }),
-    fuseRequestSeconds: new Histogram({
+    fuseRequestSeconds: new HotHistogram({
       name: 'perigee_fuse_request_seconds',
       help: 'Time from reading a request to writing its reply',
-      labelNames: ['op'] as const,
+      labelNames: ['op'],
       buckets: SECONDS_BUCKETS,
-      registers,
+      registry,
     }),
     cacheBytes: new Gauge({
       name: 'perigee_cache_bytes',
-      help: 'Bytes of the NVMe tier by state: used, reserved, pinned, capacity',
+      help: 'Bytes of the NVMe tier by state: used, reserved, pinned, dirty, capacity',
       labelNames: ['state'] as const,
       registers,
     }),
-    cacheReads: new Counter({
+    cacheReads: new HotCounter({
       name: 'perigee_cache_reads_total',
       help: 'Block reads by result: hit, miss, bypass, passthrough (opens)',
-      labelNames: ['result'] as const,
-      registers,
+      labelNames: ['result'],
+      registry,
     }),
     cacheChecksumFailures: new Counter({
       name: 'perigee_cache_checksum_failures_total',
@@ -48,6 +49,32 @@ export function createMetrics() {
     cacheHealth: new Gauge({
       name: 'perigee_cache_health',
       help: '0 normal, 1 unstable, 2 down (reads bypass the tier)',
+      registers,
+    }),
+    convergedFiles: new Counter({
+      name: 'perigee_converged_files_total',
+      help: 'Versions that were made of files written on this host',
+      registers,
+    }),
+    convergedBytes: new Counter({
+      name: 'perigee_converged_bytes_total',
+      help: 'Bytes of such versions',
+      registers,
+    }),
+    convergeFailures: new Counter({
+      name: 'perigee_converge_failures_total',
+      help: 'Attempts to make a version that failed, and are repeated',
+      registers,
+    }),
+    conflicts: new Counter({
+      name: 'perigee_conflicts_total',
+      help: 'Files whose bytes were kept under another name, because another host had taken them over',
+      registers,
+    }),
+    dirty: new Gauge({
+      name: 'perigee_dirty',
+      help: 'What no version has yet: bytes, files, and age of the oldest in seconds',
+      labelNames: ['what'] as const,
       registers,
     }),
     tierBytes: new Counter({

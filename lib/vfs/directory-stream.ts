@@ -42,7 +42,8 @@ export interface DirectoryStreamOptions {
 export class DirectoryStream {
   readonly #directory: Node;
   readonly #options: DirectoryStreamOptions;
-  readonly #closed = new AbortController();
+  /** Made for those that wait: most directories are opened for a listing that the kernel has. */
+  #closed: AbortController | undefined;
   #pages: DirectoryPages;
   /** The first page was loaded, and nothing was read of this pass. */
   #isFresh = false;
@@ -98,7 +99,7 @@ export class DirectoryStream {
   }
 
   close(): void {
-    this.#closed.abort();
+    this.#closed?.abort();
   }
 
   #begin(): void {
@@ -109,9 +110,9 @@ export class DirectoryStream {
 
   #newPages(): DirectoryPages {
     const { namespace, clock, deadlineMs } = this.#options;
-    const bound = { signal: this.#closed.signal, deadlineMs };
     return new DirectoryPages(async (page) => {
-      const listed = await bounded(clock, bound, (signal) =>
+      const { signal: closed } = (this.#closed ??= new AbortController());
+      const listed = await bounded(clock, { signal: closed, deadlineMs }, (signal) =>
         namespace.list(this.#directory.inode, page, { signal }),
       );
       this.#isHeld &&= listed.isHeld;

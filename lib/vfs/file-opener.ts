@@ -154,8 +154,8 @@ export class FileOpener {
       node.mode === 'idle' &&
       this.#passthroughAble &&
       sizeBytes > 0 &&
-      sizeBytes <= this.#wholeOnOpenBytes(node) &&
-      cached.backingFd() === undefined
+      cached.backingFd() === undefined &&
+      sizeBytes <= this.#wholeOnOpenBytes(node)
     );
   }
 
