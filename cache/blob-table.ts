@@ -36,8 +36,14 @@ export interface BlobTableOptions {
   readonly onRemoved: (blob: Blob) => void;
 }
 
+/** Bodies of blobs that nobody uses, and the largest of them: some hundred bytes each. */
+const KEPT_BODIES_MAX = 32_768;
+const KEPT_BODY_BLOCKS_MAX = 64;
+
 export class BlobTable {
   readonly #options: BlobTableOptions;
+  /** Blobs that nobody uses, with their bodies; the one used last at the end. */
+  readonly #kept = new Set<Blob>();
   readonly #blobs = new Map<string, Blob>();
   #discarded = 0;
   #filesGone = 0;
@@ -271,6 +277,7 @@ export class BlobTable {
     invariant(blob.body === undefined || blob.body.fills.size === 0, 'a blob that is being filled stays');
     this.#apply(blob, 'evict');
     this.#blobs.delete(blob.version);
+    this.#kept.delete(blob);
     policy.remove(blob.version);
     this.#options.onRemoved(blob);
     recorder.removed(blob);
@@ -294,6 +301,24 @@ export class BlobTable {
     );
   }
 
+  /** The bodies that were used last stay: files that are opened in turn cost no question to the catalog. */
+  #keep(blob: Blob): void {
+    if (blob.body!.geometry.blocks > KEPT_BODY_BLOCKS_MAX) {
+      blob.body = undefined;
+      return;
+    }
+    this.#kept.delete(blob);
+    this.#kept.add(blob);
+    if (this.#kept.size <= KEPT_BODIES_MAX) return;
+    for (const oldest of this.#kept) {
+      this.#kept.delete(oldest);
+      // In use again it comes back here with its end.
+      const { body, handles, holds, unrecorded } = oldest;
+      if (body?.fills.size === 0 && handles === 0 && holds === 0 && !unrecorded) oldest.body = undefined;
+      return;
+    }
+  }
+
   /** Lets go of what nobody needs: the descriptor, the body, a blob without bytes. */
   release(blob: Blob): void {
     const body = blob.body;
@@ -307,7 +332,7 @@ export class BlobTable {
     } else if (body.present.count === 0 && !blob.pinned) {
       void this.remove(blob);
     } else if (!blob.unrecorded) {
-      if (blob.recorded) blob.body = undefined;
+      if (blob.recorded) this.#keep(blob);
       else this.#options.recorder.changed(blob);
     }
   }
