@@ -8,6 +8,7 @@ import { openStore } from '../store/open-store.ts';
 import { FETCH_LIMITS } from '../tiers/fetch-limits.ts';
 import type { ToFetchWorker } from '../tiers/fetch-protocol.ts';
 import { serveFetches } from '../tiers/fetch-server.ts';
+import { writeAt } from './write-at.ts';
 
 const port = parentPort;
 invariant(port !== null, 'a fetch worker runs in a thread of its own');
@@ -25,13 +26,6 @@ serveFetches({
   prng: systemPrng(),
   limits: FETCH_LIMITS,
 });
-
-/** The system may take fewer bytes than it is given. */
-function writeAt(descriptor: number, piece: Buffer, position: number): void {
-  for (let done = 0; done < piece.byteLength;) {
-    done += fs.writeSync(descriptor, piece, done, piece.byteLength - done, position + done);
-  }
-}
 
 /** The file of a writer can lie on a device that is slow: this thread has others to serve. */
 function readAt(descriptor: number, into: Uint8Array, position: number): Promise<number> {

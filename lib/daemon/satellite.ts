@@ -30,6 +30,7 @@ import type { RemoteNames } from '../namespace/remote-names.ts';
 import { PolicyHolder } from '../policy/policy-holder.ts';
 import { startMetricsServer } from '../rpc/metrics-server.ts';
 import { createLogger, type Logger } from '../telemetry/log.ts';
+import { S3QuickReader } from '../store/s3-quick-reader.ts';
 import { createMetrics } from '../telemetry/metrics.ts';
 import { createStoreTier } from '../tiers/store-tier.ts';
 import { createTierStack } from '../tiers/tier-stack.ts';
@@ -40,6 +41,7 @@ import { keepingByPolicy } from './keeping-by-policy.ts';
 import { PolicyReceiver } from './policy-receiver.ts';
 import { Prefetching } from './prefetching.ts';
 import { Teardown } from './teardown.ts';
+import { writeAt } from './write-at.ts';
 
 /** How long `status` waits for the origin. */
 const ORIGIN_PROBE_MS = 1_000;
@@ -159,6 +161,10 @@ async function assemble(
       workerCount: options.fetchThreads,
       storeUrlOf: () => exportInfo.storeUrl,
       storeUrls: [exportInfo.storeUrl],
+      quick: {
+        openReader: (access, connectionsMax) => new S3QuickReader({ access, clock, connectionsMax }),
+        writeAt,
+      },
       clock,
       logger,
       metrics,
@@ -197,7 +203,6 @@ async function assemble(
     metrics,
     wholeOnOpenBytes: options.wholeOnOpenBytes,
     policies,
-    readOnly: true,
   });
   teardown.add('vfs', () => vfs.close());
 

@@ -8,6 +8,9 @@
  */
 import type { Readable } from 'node:stream';
 import { PerigeeError } from '../base/errors.ts';
+import type { StoreAccess } from './store-access.ts';
+
+export type { QuickRead, QuickReader, StoreAccess } from './store-access.ts';
 
 /**
  * - `not-found`: no such object, upload or bucket (404, 410)
@@ -150,6 +153,8 @@ export interface ObjectStore {
   readonly abilities: StoreAbilities;
   /** Loads and learns what the first call would otherwise wait for; asks the server nothing. Never fails. */
   prepare?(): Promise<void>;
+  /** Undefined: there is no other way to this store than its own calls, or it is not known yet. */
+  access?(): Promise<StoreAccess | undefined>;
   head(key: string, options?: CallOptions & { readonly versionId?: string }): Promise<ObjectHead>;
   get(request: GetRequest, options?: CallOptions): Promise<GetResult>;
   list(request: ListRequest, options?: CallOptions): Promise<ListPage>;

@@ -8,40 +8,24 @@
  * Whatever is out of the ordinary (nothing learned yet, another signature scheme, a retry, an answer that `http-head.ts`
  * does not understand) is left to the SDK; a server whose successes are not understood is not asked here again.
  */
-import {
-  type GetObjectCommandOutput,
-  type HeadObjectCommand,
-  type S3Client,
-  S3ServiceException,
-} from '@aws-sdk/client-s3';
+import { type HeadObjectCommand, type S3Client, S3ServiceException } from '@aws-sdk/client-s3';
 import { type Clock } from '../base/clock.ts';
-import { type BodySource } from './body-source.ts';
 import { type HttpAnswer, UnusualAnswerError } from './http-connection.ts';
 import { type HttpMethod } from './http-head.ts';
-import { type HttpPlace, HttpPool } from './http-pool.ts';
+import { HttpPool } from './http-pool.ts';
 import { isMd5Tag } from './md5.ts';
-import { type GetRequest, StoreError } from './object-store.ts';
-import { type S3Head } from './s3-objects.ts';
+import { type GetRequest, type StoreAccess } from './object-store.ts';
 import { type Attempt } from './s3-retry.ts';
-import { S3Signature, type UnsignedRequest } from './s3-signature.ts';
+import { S3Signature } from './s3-signature.ts';
+import { gotOf, requestText, type S3Got, type S3Identity } from './s3-wire.ts';
+import { type S3Place } from './store-access.ts';
 
 /** Of a refusal's text. */
 const REFUSAL_BYTES_MAX = 64 * 1024;
-const METADATA_PREFIX = 'x-amz-meta-';
-const HEADER_VALUE = /^[\t\x20-\x7e]*$/;
-
-type S3Got = S3Head & Pick<GetObjectCommandOutput, 'ContentRange'> & { readonly Body: BodySource };
 
 interface DirectRequest extends Pick<GetRequest, 'range' | 'ifMatch' | 'versionId'> {
   readonly method: HttpMethod;
   readonly signal: AbortSignal;
-}
-
-interface Place extends HttpPlace {
-  readonly host: string;
-  /** Before the key, with the bucket where the style wants it. */
-  readonly path: string;
-  readonly signingRegion: string | undefined;
 }
 
 export interface S3DirectReadOptions {
@@ -55,7 +39,7 @@ export interface S3DirectReadOptions {
 
 export class S3DirectRead {
   readonly #options: S3DirectReadOptions;
-  #place: Place | undefined;
+  #place: S3Place | undefined;
   /** Of the place. */
   #pool: HttpPool | undefined;
   readonly #signature = new S3Signature();
@@ -106,6 +90,21 @@ export class S3DirectRead {
     return this.#read(key, { ...request, method: 'HEAD', signal: attempt.signal }, attempt);
   }
 
+  /** What it has learned, for others; undefined: nothing yet, or nothing that would help them. */
+  async access(): Promise<Omit<StoreAccess, 'prefix'> | undefined> {
+    const place = this.#place;
+    if (place === undefined || !this.#isUnderstood) return undefined;
+    const { credentials, region, nowMs } = await this.#identity(place);
+    const { ca, md5Tags, clock } = this.#options;
+    const { accessKeyId, secretAccessKey, sessionToken, expiration } = credentials;
+    return {
+      ...{ place, region, ca, md5Tags },
+      credentials: { accessKeyId, secretAccessKey, sessionToken },
+      clockOffsetMs: nowMs - clock.wallMs(),
+      expiresWallMs: expiration?.getTime(),
+    };
+  }
+
   close(): void {
     this.#pool?.close();
   }
@@ -113,7 +112,11 @@ export class S3DirectRead {
   async #read(key: string, request: DirectRequest, attempt: Attempt): Promise<S3Got | undefined> {
     const place = this.#place;
     if (place === undefined || !this.#isUnderstood || attempt.number > 0) return undefined;
-    const text = await this.#signed(place, { ...request, key });
+    const text = requestText(
+      place,
+      { ...request, key },
+      { ...(await this.#identity(place)), signature: this.#signature },
+    );
     try {
       const answer = await this.#poolOf(place).ask({ method: request.method, text, signal: request.signal });
       if (answer.status !== 200 && answer.status !== 206) throw await refusalOf(answer);
@@ -128,7 +131,7 @@ export class S3DirectRead {
     }
   }
 
-  #learn(place: Place | undefined): void {
+  #learn(place: S3Place | undefined): void {
     const { hostname, port, protocol } = place ?? {};
     const known = this.#place;
     if (known?.hostname !== hostname || known?.port !== port || known?.protocol !== protocol) {
@@ -138,48 +141,24 @@ export class S3DirectRead {
     this.#place = place;
   }
 
-  #poolOf(place: Place): HttpPool {
+  #poolOf(place: S3Place): HttpPool {
     return (this.#pool ??= new HttpPool({ ...this.#options, place }));
   }
 
-  /** The request as it goes over the wire. */
-  async #signed(place: Place, request: DirectRequest & { readonly key: string }): Promise<string> {
+  async #identity(place: S3Place) {
     const { client, clock } = this.#options;
     const { config } = client;
-    const unsigned = requestTo(place, request);
-    const headers = this.#signature.sign(unsigned, {
+    const identity = {
       credentials: await config.credentials(),
       region: place.signingRegion ?? (await config.region()),
-      // eslint-disable-next-line no-restricted-globals -- only to be written as a text; the time is the Clock's
-      at: new Date(clock.wallMs() + config.systemClockOffset),
-    });
-    const query = unsigned.query === '' ? '' : `?${unsigned.query}`;
-    let text = `${unsigned.method} ${unsigned.path}${query} HTTP/1.1\r\n`;
-    for (const [name, value] of Object.entries(headers)) {
-      if (!HEADER_VALUE.test(value))
-        throw new StoreError('invalid', `${request.key}: no header can hold its ${name}`);
-      text += `${name}: ${value}\r\n`;
-    }
-    return `${text}\r\n`;
+      nowMs: clock.wallMs() + config.systemClockOffset,
+    };
+    return identity satisfies S3Identity;
   }
 }
 
-function requestTo(place: Place, request: DirectRequest & { readonly key: string }): UnsignedRequest {
-  const { method, key, range, ifMatch, versionId } = request;
-  return {
-    method,
-    path: `${place.path}/${key.split('/').map(encodeSegment).join('/')}`,
-    query: versionId === undefined ? '' : `versionId=${encodeSegment(versionId)}`,
-    headers: {
-      host: place.host,
-      ...(range ? { range: `bytes=${range.offset}-${range.offset + range.length - 1}` } : {}),
-      ...(ifMatch === undefined ? {} : { 'if-match': `"${ifMatch}"` }),
-    },
-  };
-}
-
 /** Undefined where another scheme than plain signature version 4 is wanted. */
-function placeOf(endpoint: { url: URL; properties?: unknown } | undefined): Place | undefined {
+function placeOf(endpoint: { url: URL; properties?: unknown } | undefined): S3Place | undefined {
   if (!endpoint) return undefined;
   const { authSchemes } = (endpoint.properties ?? {}) as {
     authSchemes?: readonly { name?: string; signingName?: string; signingRegion?: string }[];
@@ -194,28 +173,6 @@ function placeOf(endpoint: { url: URL; properties?: unknown } | undefined): Plac
     host,
     path: pathname.replace(/\/$/, ''),
     signingRegion: scheme?.signingRegion,
-  };
-}
-
-function gotOf({ headers, body }: HttpAnswer): S3Got {
-  const metadata: Record<string, string> = {};
-  for (const [name, value] of Object.entries(headers)) {
-    if (name.startsWith(METADATA_PREFIX)) metadata[name.slice(METADATA_PREFIX.length)] = value;
-  }
-  const length = headers['content-length'];
-  // eslint-disable-next-line no-restricted-globals -- reads a text, not the clock
-  const modified = new Date(headers['last-modified'] ?? NaN);
-  return {
-    ContentLength: length === undefined ? undefined : Number(length),
-    ContentRange: headers['content-range'],
-    ETag: headers['etag'],
-    LastModified: modified,
-    Metadata: metadata,
-    VersionId: headers['x-amz-version-id'],
-    ServerSideEncryption: headers['x-amz-server-side-encryption'] as S3Head['ServerSideEncryption'],
-    SSECustomerAlgorithm: headers['x-amz-server-side-encryption-customer-algorithm'],
-    StorageClass: headers['x-amz-storage-class'] as S3Head['StorageClass'],
-    Body: body,
   };
 }
 
@@ -252,12 +209,4 @@ async function textOf({ body, bodyBytes }: HttpAnswer): Promise<string> {
     });
     body.resume();
   });
-}
-
-/** As RFC 3986 and the signature want it: stricter than encodeURIComponent. */
-function encodeSegment(segment: string): string {
-  return encodeURIComponent(segment).replace(
-    /[!'()*]/g,
-    (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`,
-  );
 }

@@ -1,5 +1,5 @@
 /** Translations between the contract's words and S3's: keys under a prefix, entity tags, heads, content ranges. */
-import { type HeadObjectCommandOutput } from '@aws-sdk/client-s3';
+import type { HeadObjectCommandOutput } from '@aws-sdk/client-s3';
 import { type ByteRange, rangeWithin } from './byte-range.ts';
 import { isMd5Tag } from './md5.ts';
 import { checkKey } from './object-checks.ts';

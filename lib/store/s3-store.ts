@@ -32,6 +32,7 @@ import {
   type ObjectStore,
   type PutOptions,
   type StoreAbilities,
+  type StoreAccess,
   StoreError,
   type UploadedPart,
   type WriteConditions,
@@ -113,6 +114,11 @@ export class S3Store implements ObjectStore {
 
   prepare(): Promise<void> {
     return this.#direct.learn(new HeadObjectCommand({ Bucket: this.#bucket, Key: 'none' }));
+  }
+
+  async access(): Promise<StoreAccess | undefined> {
+    const access = await this.#direct.access();
+    return access && { ...access, prefix: this.#prefix };
   }
 
   head(key: string, options?: CallOptions & { readonly versionId?: string }): Promise<ObjectHead> {

@@ -11,6 +11,12 @@ export interface FetchLimits {
   readonly leadMs: number;
   /** An object that one GET covers is verified as a whole, up to this size, before anybody sees a byte of it. */
   readonly wholeObjectBytesMax: number;
+  /** Somebody waits for so little: it is fetched on the thread that was asked, the way to another is dearer than the rest. */
+  readonly quickBytesMax: number;
+  /** Of these under way; more, and any beside large fills, go to workers. */
+  readonly quickGetsMax: number;
+  /** How to read a store without its client is asked anew after this time. */
+  readonly accessMs: number;
   /** GETs under way in one worker that somebody waits for. */
   readonly demandGetsPerWorkerMax: number;
   /** GETs under way in one worker that read ahead or complete files: they leave room for the others. */
@@ -43,6 +49,9 @@ export const FETCH_LIMITS: FetchLimits = {
   leadBytes: 128 * KIB,
   leadMs: 3,
   wholeObjectBytesMax: 8 * MIB,
+  quickBytesMax: 128 * KIB,
+  quickGetsMax: 16,
+  accessMs: 60_000,
   demandGetsPerWorkerMax: 16,
   aheadGetsPerWorkerMax: 8,
   firstReportBytes: 128 * KIB,

@@ -12,6 +12,7 @@ import type { Clock } from '../base/clock.ts';
 import { describeError, invariant } from '../base/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { StoreAccess } from '../store/object-store.ts';
 import type { FetchLimits } from './fetch-limits.ts';
 import type {
   FetchCommand,
@@ -34,6 +35,7 @@ export interface FetchPoolOptions {
   readonly workerCount: number;
   /** Stores that each worker gets ready before anybody asks. */
   readonly storeUrls?: readonly string[] | undefined;
+  readonly onAccess?: ((storeUrl: string, access: StoreAccess | undefined) => void) | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: Metrics;
@@ -120,6 +122,11 @@ export class FetchPool {
     });
   }
 
+  /** Has a worker get that store ready and tell of its access. */
+  prepare(storeUrl: string): void {
+    for (const { worker } of this.#working) return worker.post({ kind: 'prepare', storeUrl });
+  }
+
   /** Cancels everything, waits until it is let go, and ends the workers. */
   async close(): Promise<void> {
     if (this.#closed) return;
@@ -178,6 +185,7 @@ export class FetchPool {
   }
 
   #onMessage(hand: Hand, message: FromFetchWorker): void {
+    if (message.kind === 'access') return this.#options.onAccess?.(message.storeUrl, message.access);
     const running = hand.running.get(message.id);
     if (running === undefined) return;
     if (message.kind === 'progress') {

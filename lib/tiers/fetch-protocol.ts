@@ -5,6 +5,7 @@
  * `sent` or `failed`, also after `cancel`; once it has answered it touches that request's descriptor no more. After
  * `close` it ends by itself.
  */
+import type { StoreAccess } from '../store/object-store.ts';
 import type { PartRange } from './part-geometry.ts';
 import type { TierFailure } from './tier-errors.ts';
 import type { VersionSource } from './tier.ts';
@@ -38,7 +39,7 @@ export interface SendCommand {
   readonly deadlineMs: number;
 }
 
-/** `prepare`: that store will be asked soon. */
+/** `prepare`: that store will be asked soon; answered with `access`, unless it fails. */
 export type ToFetchWorker =
   | FetchCommand
   | SendCommand
@@ -46,7 +47,9 @@ export type ToFetchWorker =
   | { readonly kind: 'cancel'; readonly id: number }
   | { readonly kind: 'close' };
 
+/** `access`: how to read that store without its client; undefined: not at all. */
 export type FromFetchWorker =
+  | { readonly kind: 'access'; readonly storeUrl: string; readonly access: StoreAccess | undefined }
   | { readonly kind: 'progress'; readonly id: number; readonly filledTo: number }
   | { readonly kind: 'filled'; readonly id: number; readonly blockChecksums: readonly number[] }
   | { readonly kind: 'bytes'; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer> }

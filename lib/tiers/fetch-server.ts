@@ -46,7 +46,9 @@ export function serveFetches(options: FetchServerOptions): void {
 
   const prepare = async (url: string): Promise<void> => {
     try {
-      await storeOf(url).prepare?.();
+      const store = storeOf(url);
+      await store.prepare?.();
+      port.post({ kind: 'access', storeUrl: url, access: await store.access?.() });
     } catch {
       // The first fetch fails in the same way, and says so.
     }

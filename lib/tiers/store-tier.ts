@@ -16,6 +16,7 @@ import { FETCH_LIMITS, type FetchLimits } from './fetch-limits.ts';
 import { FetchPool, type FetchAnswer, type PooledFetch } from './fetch-pool.ts';
 import type { FetchWorkerFactory } from './fetch-protocol.ts';
 import { FillWatermark, splitFill } from './fill-parts.ts';
+import { QuickFetch, type QuickMeans } from './quick-fetch.ts';
 import {
   TierError,
   type FetchPriority,
@@ -33,6 +34,8 @@ export interface StoreTierOptions {
   readonly storeUrlOf: (exportName: string) => string | undefined;
   /** Stores that each worker gets ready at its start, so that the first reader need not wait for that. */
   readonly storeUrls?: readonly string[];
+  /** Absent: all goes to workers. */
+  readonly quick?: QuickMeans;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: Metrics;
@@ -59,12 +62,28 @@ class StoreTier implements Tier {
   readonly #pool: FetchPool;
   readonly #demand: PQueue;
   readonly #ahead: PQueue;
+  readonly #quick: QuickFetch | undefined;
+  /** Fills by workers that take long enough to keep a disk busy. */
+  #largeFills = 0;
 
   constructor(options: StoreTierOptions) {
     invariant(options.workerCount >= 1, 'a tier has a worker');
     this.#options = options;
     this.#limits = { ...FETCH_LIMITS, ...options.limits };
-    this.#pool = new FetchPool({ ...options, limits: this.#limits });
+    const { quick } = options;
+    this.#quick =
+      quick &&
+      new QuickFetch({
+        ...options,
+        ...quick,
+        limits: this.#limits,
+        askAccess: (url) => this.#pool.prepare(url),
+      });
+    this.#pool = new FetchPool({
+      ...options,
+      limits: this.#limits,
+      onAccess: (url, access) => this.#quick?.take(url, access),
+    });
     const { demandGetsPerWorkerMax, aheadGetsPerWorkerMax } = this.#limits;
     this.#demand = new PQueue({ concurrency: demandGetsPerWorkerMax * options.workerCount });
     this.#ahead = new PQueue({ concurrency: aheadGetsPerWorkerMax * options.workerCount });
@@ -72,9 +91,62 @@ class StoreTier implements Tier {
 
   async fill(request: FillRequest, options: FillOptions = {}): Promise<FillResult> {
     checkRange(request);
-    const { source, offset, length, blockBytes, priority } = request;
+    const { offset, length, blockBytes } = request;
     invariant(offset % blockBytes === 0, 'a fill begins at a block boundary');
     if (length === 0) return { blockChecksums: [] };
+    const quick = this.#fillQuickly(request, options.signal);
+    const filled = quick && (await quick);
+    if (filled !== undefined) return filled;
+    if (length <= this.#limits.quickBytesMax) return this.#fillByWorkers(request, options);
+    this.#largeFills++;
+    try {
+      return await this.#fillByWorkers(request, options);
+    } finally {
+      this.#largeFills--;
+    }
+  }
+
+  async read(range: Range, options: { readonly signal?: AbortSignal } = {}): Promise<Uint8Array> {
+    checkRange(range);
+    if (range.length === 0) return new Uint8Array(0);
+    const { source, offset, length, priority } = range;
+    const answer = await this.#fetch(
+      { source, offset, length, sink: undefined, priority },
+      { signal: options.signal, onProgress: undefined },
+    );
+    invariant(answer.kind === 'bytes', 'a read is answered with bytes');
+    return answer.bytes;
+  }
+
+  async close(): Promise<void> {
+    this.#quick?.close();
+    await this.#pool.close();
+    // What still waits in a queue finds the pool closed. Only a worker that hangs in the system holds its queue up.
+    const patience = new AbortController();
+    const patienceEnds = sleep(this.#options.clock, this.#limits.letGoMs, patience.signal);
+    const idle = Promise.all([this.#demand.onIdle(), this.#ahead.onIdle()]);
+    await Promise.race([idle, patienceEnds]);
+    patienceEnds.catch(() => undefined);
+    patience.abort();
+  }
+
+  /** Undefined: to be done by a worker. */
+  #fillQuickly(
+    request: FillRequest,
+    signal: AbortSignal | undefined,
+  ): Promise<FillResult | undefined> | undefined {
+    const { storeUrlOf } = this.#options;
+    const { source, length, priority } = request;
+    const { quickBytesMax } = this.#limits;
+    const isQuick = length <= quickBytesMax && length === source.sizeBytes && priority === 'demand';
+    // A thread that answers programs must not wait for a disk that others keep busy.
+    if (!isQuick || this.#largeFills > 0) return undefined;
+    const storeUrl = storeUrlOf(source.exportName);
+    return storeUrl === undefined ? undefined : this.#quick?.fill(storeUrl, request, signal);
+  }
+
+  async #fillByWorkers(request: FillRequest, options: FillOptions): Promise<FillResult> {
+    const { source, offset, length, blockBytes, priority } = request;
     const { getBytesMax } = this.#limits;
     const parts = splitFill({ offset, length }, { blockBytes, getBytesMax });
     const watermark = new FillWatermark(parts);
@@ -93,29 +165,6 @@ class StoreTier implements Tier {
     };
     if (parts.length === 1) return { blockChecksums: await fillPart(0, options.signal) };
     return { blockChecksums: await this.#allOrNone(parts.length, fillPart, options.signal) };
-  }
-
-  async read(range: Range, options: { readonly signal?: AbortSignal } = {}): Promise<Uint8Array> {
-    checkRange(range);
-    if (range.length === 0) return new Uint8Array(0);
-    const { source, offset, length, priority } = range;
-    const answer = await this.#fetch(
-      { source, offset, length, sink: undefined, priority },
-      { signal: options.signal, onProgress: undefined },
-    );
-    invariant(answer.kind === 'bytes', 'a read is answered with bytes');
-    return answer.bytes;
-  }
-
-  async close(): Promise<void> {
-    await this.#pool.close();
-    // What still waits in a queue finds the pool closed. Only a worker that hangs in the system holds its queue up.
-    const patience = new AbortController();
-    const patienceEnds = sleep(this.#options.clock, this.#limits.letGoMs, patience.signal);
-    const idle = Promise.all([this.#demand.onIdle(), this.#ahead.onIdle()]);
-    await Promise.race([idle, patienceEnds]);
-    patienceEnds.catch(() => undefined);
-    patience.abort();
   }
 
   /** Runs all parts; when one fails the others are cancelled, and all are let go before the failure is told. */

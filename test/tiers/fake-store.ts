@@ -11,6 +11,7 @@ import { FETCH_LIMITS, type FetchLimits } from '../../lib/tiers/fetch-limits.ts'
 import type { FetchWorkerFactory, FromFetchWorker, ToFetchWorker } from '../../lib/tiers/fetch-protocol.ts';
 import { serveFetches, type FetchServerOptions } from '../../lib/tiers/fetch-server.ts';
 import { createStoreTier } from '../../lib/tiers/store-tier.ts';
+import type { QuickMeans } from '../../lib/tiers/quick-fetch.ts';
 import type { VersionSource } from '../../lib/tiers/tier.ts';
 import {
   StoreError,
@@ -18,6 +19,7 @@ import {
   type GetRequest,
   type GetResult,
   type ObjectStore,
+  type StoreAccess,
 } from '../../lib/store/object-store.ts';
 
 /** What one GET does instead of answering well. */
@@ -42,6 +44,8 @@ export class FakeStore {
   contentMd5: string | undefined;
   chunkBytes = 64 * 1024;
   closed = false;
+  /** What it tells others. */
+  access: StoreAccess | undefined;
   onGet: (request: GetRequest) => void = () => undefined;
 
   constructor(sizeBytes: number, seed = 1) {
@@ -69,6 +73,7 @@ export class FakeStore {
   get store(): ObjectStore {
     const store = {
       get: (request: GetRequest, options?: CallOptions) => this.#get(request, options),
+      access: () => Promise.resolve(this.access),
       close: () => {
         this.closed = true;
         return Promise.resolve();
@@ -190,17 +195,17 @@ const waitedForClock: Clock = {
   },
 };
 
+export interface HarnessOptions {
+  readonly limits?: Partial<FetchLimits>;
+  readonly workerCount?: number;
+  readonly storeUrls?: readonly string[];
+  readonly clock?: Clock;
+  readonly writeAt?: FetchServerOptions['writeAt'];
+  readonly quick?: (sink: Buffer) => QuickMeans;
+}
+
 /** A tier over a fake store; "descriptors" are ignored, all bytes go to `sink`. */
-export function harness(
-  fake: FakeStore,
-  options: {
-    readonly limits?: Partial<FetchLimits>;
-    readonly workerCount?: number;
-    readonly storeUrls?: readonly string[];
-    readonly clock?: Clock;
-    readonly writeAt?: FetchServerOptions['writeAt'];
-  } = {},
-): Harness {
+export function harness(fake: FakeStore, options: HarnessOptions = {}): Harness {
   const clock = options.clock ?? waitedForClock;
   // A lead only where a test asks for one: it doubles the GETs of a small object.
   const limits = {
@@ -225,6 +230,7 @@ export function harness(
     workerCount: options.workerCount ?? 1,
     storeUrlOf: (exportName) => (exportName === 'data' ? 's3://data' : undefined),
     ...(options.storeUrls === undefined ? {} : { storeUrls: options.storeUrls }),
+    ...(options.quick === undefined ? {} : { quick: options.quick(sink) }),
     clock,
     logger: createLogger({ level: 'silent' }),
     metrics,

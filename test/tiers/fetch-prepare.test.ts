@@ -61,7 +61,7 @@ t.test('fetch server opens a store once, and survives one that cannot be opened'
   await answered;
   t.equal(prepared, 1);
   t.strictSame(opened, ['s3://data', 's3://broken', 's3://broken']);
-  t.strictSame(answers.map(({ kind, id }) => [kind, id]).sort(), [
+  t.strictSame(answers.map((answer) => [answer.kind, 'id' in answer ? answer.id : 0]).sort(), [
     ['bytes', 1],
     ['failed', 2],
   ]);
