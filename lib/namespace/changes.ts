@@ -77,6 +77,8 @@ export interface NamePlace {
  * - `exists`, `not-empty`, `is-directory`: what stands in the way
  * - `busy`: another host writes this file, and did not end within the bound
  * - `fenced`: this write's token is stale: another host has taken the file over
+ * - `upload-gone`: the upload of this commit is there no more: its bytes are to be sent anew, in another one
+ * - `read-only`: the export takes no changes
  * - `invalid`: no such change can be made (a directory into itself, a name that no key can have)
  * - `no-space`: the store or the quota is full
  */
@@ -99,6 +101,11 @@ export interface NamespaceChanges {
   endWrite(grant: WriteGrant, options?: NamespaceOptions): Promise<void>;
   /** Writes of an earlier life become this session's. Answers with those that are still good. */
   reclaim(grants: readonly WriteGrant[], options?: NamespaceOptions): Promise<ReadonlySet<string>>;
+  /** A file of an earlier life that is still pending is shown again. */
+  adoptPending(
+    grant: WriteGrant,
+    file: { readonly place: NamePlace; readonly attributes: InodeAttributes },
+  ): void;
 
   makeDirectory(place: NamePlace, directory: NewFile, options?: NamespaceOptions): Promise<InodeAttributes>;
   makeSymlink(

@@ -37,6 +37,8 @@ export interface AbsentFact {
 export interface WithdrawnFact {
   readonly state: 'withdrawn';
   readonly sequence: Sequence;
+  /** The kernel may still show it: this satellite itself changes it, or tried to, and the kernel was not told. */
+  readonly mayBeShown: boolean;
 }
 
 interface ListedSpan {
@@ -95,15 +97,6 @@ export class DirectoryFacts {
     if (!isNew || this.#order === undefined || name === '') return;
     const above = indexAbove(this.#order, name);
     if (this.#order[above - 1] !== name) this.#order.splice(above, 0, name);
-  }
-
-  delete(name: string): void {
-    this.#facts.delete(name);
-  }
-
-  forgetListing(): void {
-    this.#listed = undefined;
-    this.#order = undefined;
   }
 
   /** The span now reaches to the end of a page, if the page begins where the span ends, or before. */

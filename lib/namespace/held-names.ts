@@ -1,6 +1,7 @@
 /**
- * What the origin's messages do to names: they leave the cache at once, then whoever keeps answers beyond their turn, and
- * when that is done the message counts as applied. The one place where the cache and its listener are kept in step.
+ * What the origin's messages, and changes of this host, do to names: they leave the cache at once, then whoever keeps
+ * answers beyond their turn, and when that is done a message counts as applied. The one place where the cache and its
+ * listener are kept in step.
  *
  * Messages are applied each in a turn of the event loop of their own (`lease-session.ts` sees to that), so that what was
  * read from the cache before has reached the kernel by then, and is dropped there.
@@ -10,6 +11,8 @@ import type { LeaseReference, NameUpdate, OriginMessage } from '../lease/lease.t
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Dropped, NameCache } from './name-cache.ts';
 import type { InodeAttributes, NamesListener } from './namespace.ts';
+import type { ChangeAnswer, OwnChange } from './own-changes.ts';
+import { PendingFiles } from './pending-files.ts';
 
 type OfKind<Kind> = Extract<OriginMessage<InodeAttributes>, { readonly kind: Kind }>;
 
@@ -30,6 +33,8 @@ const DEAF: NamesListener = {
 
 export class HeldNames {
   readonly cache: NameCache;
+  /** Names that are this host's alone. */
+  readonly pending = new PendingFiles();
   readonly #metrics: Metrics;
   readonly #onReleased: (directories: readonly InodeNumber[]) => void;
   readonly #onUpdated: (names: readonly NameUpdate<InodeAttributes>[]) => void;
@@ -71,6 +76,27 @@ export class HeldNames {
   /** The session is lost, less what these leases cover. */
   async drop(keep: readonly LeaseReference[]): Promise<void> {
     await this.#tell(this.cache.dropAll(keep));
+  }
+
+  /**
+   * This satellite is about to change names. In a turn of its own, as for messages. Resolves when nothing serves them:
+   * at once for a change by the kernel, which holds locks that telling it may wait for, and which of such changes is
+   * told only what needs no lock.
+   */
+  async begin(change: OwnChange): Promise<void> {
+    const told = this.#tell(this.cache.begin(change));
+    if (!change.isKernels) await told;
+  }
+
+  /** @param answer undefined: nothing has changed */
+  end(change: OwnChange, answer: ChangeAnswer | undefined): void {
+    void this.#tell(this.cache.end(change, answer));
+    this.shrink();
+  }
+
+  /** The kernel does not learn how a change of its own ends. */
+  doubt(change: OwnChange): void {
+    if (change.isKernels) void this.#tell(this.cache.doubt(change));
   }
 
   /** Called after something was kept. */

@@ -6,6 +6,7 @@
  * - Whoever asks what is being asked already waits for that answer, and uses it only if it was kept: an answer that is not
  *   covered says nothing about the time after its question.
  * - An origin that cannot be reached is waited for within a bound (`origin-wait.ts`).
+ * - Files of this host that have no version yet are shown above all that (`pending-files.ts`).
  */
 import type { InodeNumber, SessionId } from '../base/brand.ts';
 import type { Clock } from '../base/clock.ts';
@@ -25,6 +26,7 @@ import type {
   NamesListener,
 } from './namespace.ts';
 import { OriginWait } from './origin-wait.ts';
+import type { PendingFiles } from './pending-files.ts';
 import type { Question } from './questions.ts';
 import type { RemoteNames, RemotePage } from './remote-names.ts';
 
@@ -53,7 +55,9 @@ export interface LeasedNamespaceOptions {
 export class LeasedNamespace implements Namespace {
   readonly #options: LeasedNamespaceOptions;
   readonly #cache: NameCache;
-  readonly #wait: OriginWait;
+  readonly #pending: PendingFiles;
+  /** For calls that change names as well. */
+  readonly originWait: OriginWait;
   readonly #ahead: ListAhead;
   readonly #counters;
   /** Questions about names that others may wait for, by directory and name. */
@@ -65,7 +69,8 @@ export class LeasedNamespace implements Namespace {
     const counter = (result: string) => metrics.nameAnswers.labels({ result });
     this.#counters = { held: counter('held'), kept: counter('kept'), once: counter('once') };
     this.#cache = options.held.cache;
-    this.#wait = new OriginWait({ clock, metrics, waitMs: partitionWaitMs });
+    this.#pending = options.held.pending;
+    this.originWait = new OriginWait({ clock, metrics, waitMs: partitionWaitMs });
     this.#ahead = new ListAhead(async (directory, page, { signal }) =>
       this.#askPage(directory, page, signal),
     );
@@ -73,7 +78,7 @@ export class LeasedNamespace implements Namespace {
 
   /** The session is live again: whoever waits may ask. */
   originIsBack(): void {
-    this.#wait.wake();
+    this.originWait.wake();
   }
 
   get isLeased(): boolean {
@@ -81,6 +86,9 @@ export class LeasedNamespace implements Namespace {
   }
 
   knownName(parent: InodeNumber, name: string): KnownName | undefined {
+    const own = this.#pending.at(parent, name);
+    if (own !== undefined)
+      return own.changing === undefined ? { attributes: own.attributes, validForMs: 0 } : undefined;
     const fact = this.#cache.name(parent, name);
     if (fact === undefined) return undefined;
     const validForMs = this.#validForMs(fact.isImmutable);
@@ -90,6 +98,8 @@ export class LeasedNamespace implements Namespace {
   }
 
   knownAttributes(inode: InodeNumber): KnownAttributes | undefined {
+    const own = this.#pending.inode(inode);
+    if (own !== undefined) return { attributes: own.attributes, validForMs: 0 };
     const fact = this.#cache.inode(inode);
     if (fact === undefined) return undefined;
     const validForMs = this.#validForMs(fact.isImmutable);
@@ -103,6 +113,12 @@ export class LeasedNamespace implements Namespace {
     name: string,
     { signal }: NamespaceOptions = {},
   ): Promise<InodeAttributes | undefined> {
+    for (;;) {
+      const own = this.#pending.at(parent, name);
+      if (own === undefined) break;
+      if (own.changing === undefined) return own.attributes;
+      await settled(own.changing, signal);
+    }
     const key = `${parent}/${name}`;
     const underWay = this.#asked.get(key);
     if (underWay !== undefined) {
@@ -110,7 +126,7 @@ export class LeasedNamespace implements Namespace {
       const known = this.knownName(parent, name);
       if (known !== undefined) return known.attributes;
     }
-    const answer = this.#wait.run(() => this.#askName(parent, name, signal), signal);
+    const answer = this.originWait.run(() => this.#askName(parent, name, signal), signal);
     if (this.#asked.has(key)) return answer;
     this.#asked.set(key, answer);
     try {
@@ -120,8 +136,10 @@ export class LeasedNamespace implements Namespace {
     }
   }
 
-  attributes(inode: InodeNumber, { signal }: NamespaceOptions = {}): Promise<InodeAttributes> {
-    return this.#wait.run(async () => {
+  async attributes(inode: InodeNumber, { signal }: NamespaceOptions = {}): Promise<InodeAttributes> {
+    const own = this.#pending.inode(inode);
+    if (own !== undefined) return own.attributes;
+    return this.originWait.run(async () => {
       const { session } = this.#options.term;
       const { answer } = await this.#ask(this.#cache.ask({ kind: 'inode', inode }), {
         call: () => this.#options.remote.attributes(inode, { session, ...(signal && { signal }) }),
@@ -136,20 +154,26 @@ export class LeasedNamespace implements Namespace {
     page: { readonly after?: string; readonly entriesMax: number },
     { signal }: NamespaceOptions = {},
   ): Promise<ListPage> {
+    const { after = '', entriesMax } = page;
+    const asked = { directory, after, entriesMax };
     const known = this.#cache.page(directory, page);
     if (known !== undefined && this.#validForMs(this.#cache.isImmutableBelow(directory)) > 0) {
       this.#counters.held.inc();
-      return known;
+      return this.#pending.show(known, asked);
     }
-    const { after = '', entriesMax } = page;
-    return this.#wait.run(async () => {
-      const { page: answer, isKept } = await this.#askPage(directory, { after, entriesMax }, signal);
-      const { entries, next, withdrawn } = answer;
-      return { entries, next, isHeld: isKept && withdrawn.length === 0 };
-    }, signal);
+    const view = this.#pending.view(directory);
+    try {
+      const answer = await this.originWait.run(() => this.#askPage(directory, asked, signal), signal);
+      const { entries, next, withdrawn } = answer.page;
+      const isHeld = answer.isKept && withdrawn.length === 0;
+      return this.#pending.show({ entries, next, isHeld }, { ...asked, view });
+    } finally {
+      this.#pending.close(view);
+    }
   }
 
   isListingHeld(directory: InodeNumber): boolean {
+    if (this.#pending.isIn(directory)) return false;
     return this.#cache.isComplete(directory) && this.#validForMs(this.#cache.isImmutableBelow(directory)) > 0;
   }
 
@@ -165,7 +189,7 @@ export class LeasedNamespace implements Namespace {
   }
 
   usage({ signal }: NamespaceOptions = {}): Promise<ExportUsage> {
-    return this.#wait.run(() => this.#options.remote.usage({ ...(signal && { signal }) }), signal);
+    return this.originWait.run(() => this.#options.remote.usage({ ...(signal && { signal }) }), signal);
   }
 
   reportStale(inode: InodeNumber, source: VersionSource, options?: NamespaceOptions): Promise<void> {

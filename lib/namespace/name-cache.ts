@@ -4,26 +4,34 @@
  *
  * Order between answers and the stream (lib/lease/README.md): a question is opened before the origin is asked, messages
  * mark the questions that they concern, and an answer is kept only if it is not older than any mark or fact. A directory
- * that is given up stays leased until the origin has recalled it, which drops what was learnt of it meanwhile.
+ * that is given up stays leased until the origin has recalled it, which drops what was learnt of it meanwhile. What this
+ * satellite itself changes is withdrawn by `begin` and learnt again after `end` (`own-changes.ts`).
  *
  * Bounded by names: beyond `namesMax` the directories that were not used lately go whole.
  *
- * Invariants: an inode that is found by number is found under its name; facts of one directory are covered by one lease,
- * or immutable; whatever leaves here while the kernel may hold it is reported in a `Dropped`.
+ * Invariants: facts of one directory are covered by one lease, or immutable; whatever leaves here while the kernel may
+ * hold it is reported in a `Dropped`, if the kernel does not know of it by itself.
  */
-import { type InodeNumber, ROOT_INODE } from '../base/brand.ts';
+import type { InodeNumber } from '../base/brand.ts';
 import type { Grant, LeasedName, LeaseReference, NameUpdate, Sequence } from '../lease/lease.ts';
-import { type AbsentFact, DirectoryFacts, type Fact, type KnownFact } from './directory-facts.ts';
+import type { AbsentFact, DirectoryFacts, Fact, KnownFact } from './directory-facts.ts';
+import { FactTable } from './fact-table.ts';
 import { ImmutablePaths } from './immutable-paths.ts';
 import type { DirectoryEntry, DroppedName, InodeAttributes, ListPage } from './namespace.ts';
-import { type Question, Questions, type Subject } from './questions.ts';
+import {
+  type ChangeAnswer,
+  type OwnChange,
+  OwnChanges,
+  type Subject,
+  subjectOfName,
+  subjectsOf,
+} from './own-changes.ts';
+import { type Question, Questions, type Subject as QuestionSubject } from './questions.ts';
 
 /** Names of facts. One with its version and key takes about 700 bytes, so that these are near 1.4 GB. */
 export const NAMES_MAX_DEFAULT = 2_000_000;
 /** How full the cache is after directories were given up, so that this is not done for every name. */
 const KEPT_FRACTION = 0.9;
-/** Directories moved under each other between answers can look like a ring for a while. */
-const DEPTH_MAX = 1024;
 
 export interface NameCacheOptions {
   readonly namesMax?: number;
@@ -51,47 +59,44 @@ export interface NameCacheStat {
 
 export class NameCache {
   readonly questions = new Questions();
+  readonly own = new OwnChanges();
   readonly #namesMax: number;
-  readonly #immutable: ImmutablePaths;
-  /** In the order in which they were made, or last given another chance. */
-  readonly #directories = new Map<InodeNumber, DirectoryFacts>();
-  readonly #byInode = new Map<InodeNumber, KnownFact>();
-  #names = 0;
+  readonly #table: FactTable;
 
   constructor(options: NameCacheOptions = {}) {
     this.#namesMax = options.namesMax ?? NAMES_MAX_DEFAULT;
-    this.#immutable = options.immutable ?? new ImmutablePaths([]);
+    this.#table = new FactTable(options.immutable ?? new ImmutablePaths([]));
   }
 
   /** Names known, absent ones included. */
   get size(): number {
-    return this.#names;
+    return this.#table.size;
   }
 
   stat(): NameCacheStat {
     let directoriesComplete = 0;
-    for (const directory of this.#directories.values()) if (directory.isComplete) directoriesComplete += 1;
-    return { names: this.#names, directories: this.#directories.size, directoriesComplete };
+    for (const directory of this.#table.directories()) if (directory.isComplete) directoriesComplete += 1;
+    return { names: this.size, directories: this.#table.directoryCount, directoriesComplete };
   }
 
   /** The leases that the facts are kept under. */
   leases(): LeaseReference[] {
     const distinct = new Map<string, LeaseReference>();
-    for (const { lease } of this.#directories.values()) {
+    for (const { lease } of this.#table.directories()) {
       if (lease !== undefined) distinct.set(`${lease.directory} ${lease.subtree}`, lease);
     }
     return [...distinct.values()];
   }
 
   leaseOf(directory: InodeNumber): LeaseReference | undefined {
-    return this.#directories.get(directory)?.lease;
+    return this.#table.directory(directory)?.lease;
   }
 
   // --- Facts ---
 
   /** What a name is; undefined if that is not known, or under change. */
   name(directory: InodeNumber, name: string): KnownFact | AbsentFact | undefined {
-    const facts = this.#directories.get(directory);
+    const facts = this.#table.directory(directory);
     if (facts === undefined) return undefined;
     facts.wasUsed = true;
     const own = facts.own(name);
@@ -99,12 +104,12 @@ export class NameCache {
     const absence = facts.absence(name);
     if (absence === undefined) return undefined;
     // Whoever asks may show it to the kernel: from now on a withdraw must find it.
-    return this.#lack(facts, name, absence.lowest);
+    return this.#table.lack(facts, name, absence.lowest);
   }
 
   /** An inode under whatever name it has. */
   inode(inode: InodeNumber): KnownFact | undefined {
-    const fact = this.#byInode.get(inode);
+    const fact = this.#table.inode(inode);
     if (fact !== undefined) fact.directory.wasUsed = true;
     return fact;
   }
@@ -114,7 +119,7 @@ export class NameCache {
     directory: InodeNumber,
     page: { readonly after?: string; readonly entriesMax: number },
   ): ListPage | undefined {
-    const facts = this.#directories.get(directory);
+    const facts = this.#table.directory(directory);
     if (facts === undefined) return undefined;
     facts.wasUsed = true;
     return facts.page(page.after ?? '', page.entriesMax);
@@ -122,29 +127,22 @@ export class NameCache {
 
   /** Whether every name of a directory is known. */
   isComplete(directory: InodeNumber): boolean {
-    return this.#directories.get(directory)?.isComplete === true;
+    return this.#table.directory(directory)?.isComplete === true;
   }
 
   /** Whether all that is in a directory is immutable, so that its listing is. */
   isImmutableBelow(directory: InodeNumber): boolean {
-    if (this.#immutable.isEmpty) return false;
-    const path = this.pathOf(directory);
-    return path !== undefined && this.#immutable.hasBelow(path);
+    return this.#table.isImmutableBelow(directory);
   }
 
   /** The path of a directory from the export's root, if all of it is known. */
   pathOf(directory: InodeNumber): string | undefined {
-    const names: string[] = [];
-    for (const at of this.#above(directory)) {
-      if (at === 'unknown') return undefined;
-      if (at.name !== '') names.push(at.name);
-    }
-    return names.reverse().join('/');
+    return this.#table.pathOf(directory);
   }
 
   /** Counts a name that was asked for by itself; 0 if the listing is known, or nothing is. */
   countAsked(directory: InodeNumber): number {
-    const facts = this.#directories.get(directory);
+    const facts = this.#table.directory(directory);
     if (facts === undefined || facts.isComplete) return 0;
     facts.asked += 1;
     return facts.asked;
@@ -152,7 +150,7 @@ export class NameCache {
 
   // --- Questions and answers ---
 
-  ask(subject: Subject): Question {
+  ask(subject: QuestionSubject): Question {
     return this.questions.ask(subject);
   }
 
@@ -194,18 +192,29 @@ export class NameCache {
     const { subject } = question;
     const { grant } = answer;
     if (subject.kind !== 'listing' || grant === undefined || question.markedAt > grant.sequence) return false;
+    if (this.#mayBeMoving(subject.directory)) return false;
     const { sequence } = grant;
-    const facts = this.#directory(subject.directory, grant.lease);
+    const facts = this.#table.cover(subject.directory, grant.lease);
+    // Present or not: the page shows what these were before.
     const withdrawn = new Set(answer.withdrawn);
-    for (const { name, attributes } of answer.entries) {
-      // Present or not: the page shows what it was before.
-      if (withdrawn.has(name)) continue;
-      const own = facts.own(name);
-      if (own === undefined || own.sequence <= sequence) this.#know(facts, { name, attributes, sequence });
+    const own = new Set(this.own.namesIn(facts.inode));
+    const overtaken = new Set<Subject>();
+    for (const change of question.overtakenBy) {
+      for (const subject of subjectsOf(change)) overtaken.add(subject);
+      for (const { parent, name } of change.names) if (parent === facts.inode) own.add(name);
     }
-    for (const name of withdrawn) {
-      // A fact of its own stays until the withdraw itself comes, which must still find it.
-      if (facts.own(name) === undefined) this.#set(facts, name, { state: 'withdrawn', sequence });
+    for (const { name, attributes } of answer.entries) {
+      const { inode } = attributes;
+      if (overtaken.has(inode) || this.own.concerns([inode])) own.add(name);
+      if (withdrawn.has(name) || own.has(name)) continue;
+      const fact = facts.own(name);
+      if (fact === undefined || fact.sequence <= sequence)
+        this.#table.know(facts, { name, attributes, sequence });
+    }
+    // A fact of its own stays until the withdraw itself comes, which must still find it.
+    for (const name of new Set([...withdrawn, ...own])) {
+      const mayBeShown = own.has(name);
+      if (facts.own(name) === undefined) this.#table.withdraw(facts, name, { sequence, mayBeShown });
     }
     facts.extendListing({ after: answer.after, next: answer.next, sequence });
     return true;
@@ -226,17 +235,16 @@ export class NameCache {
     for (const of of message.names) {
       const { directory, name } = of;
       this.questions.markName(directory, name, sequence);
-      const facts = this.#directories.get(directory);
+      this.own.withdrawn(directory, name);
+      const facts = this.#table.directory(directory);
       if (facts === undefined) {
         if (!this.questions.concerns(directory)) released.add(directory);
         continue;
       }
-      const own = facts.own(name);
-      const known = own?.sequence ?? facts.absence(name)?.lowest;
-      if (known === undefined || sequence <= known) continue;
-      this.#set(facts, name, { state: 'withdrawn', sequence });
-      if (own?.state !== 'withdrawn') names.push(droppedName(of, own));
+      const known = facts.own(name)?.sequence ?? facts.absence(name)?.lowest;
+      if (known !== undefined && sequence > known) this.#withdraw(facts, of, { sequence, names });
     }
+    this.own.received(sequence);
     return { names, everything, released: [...released] };
   }
 
@@ -246,28 +254,20 @@ export class NameCache {
     readonly sequence: Sequence;
   }): Dropped {
     const { sequence } = message;
-    const dropped: DroppedName[] = [];
-    for (const { name: of, inode } of message.names) {
-      const { directory, name } = of;
-      const facts = this.#directories.get(directory);
-      const own = facts?.own(name);
-      const known = own?.sequence ?? facts?.absence(name)?.highest;
-      if (facts === undefined || known === undefined || sequence <= known) continue;
-      if (inode === undefined) this.#lack(facts, name, sequence);
-      else this.#know(facts, { name, attributes: inode, sequence });
-      // A change of this satellite's own is not withdrawn before.
-      if (own?.state !== 'withdrawn') dropped.push(droppedName(of, own));
-    }
-    return { names: dropped, everything: false };
+    const names: DroppedName[] = [];
+    for (const update of message.names) this.#update(update, { sequence, names });
+    this.own.received(sequence);
+    return { names, everything: false };
   }
 
   /** Directories that are taken back, with all below them for a subtree; none named: all. */
   recall(leases: readonly LeaseReference[], sequence: Sequence): Dropped {
-    if (leases.length === 0) return this.dropAll([]);
+    this.own.received(sequence);
+    if (leases.length === 0) return this.#retain([]);
     this.questions.markAll(sequence);
     let everything = false;
     for (const { directory, subtree } of leases) {
-      const some = subtree ? this.#dropBelow([directory], sequence) : this.#drop(directory);
+      const some = subtree ? this.#dropBelow([directory], sequence) : this.#table.drop(directory);
       everything ||= some;
     }
     return { names: [], everything };
@@ -278,38 +278,96 @@ export class NameCache {
    * has granted them anew), less absences and listings, which only its last life knew; and so does what is immutable.
    */
   dropAll(keep: readonly LeaseReference[]): Dropped {
-    this.questions.markAll(Infinity);
-    const everything = this.#names > 0;
-    const survivors = [...this.#directories.values()].map((facts) => ({
-      facts,
-      lease: keep.find((lease) => this.#covers(lease, facts.inode)),
-      isListed: facts.isComplete && this.isImmutableBelow(facts.inode),
-    }));
-    this.#directories.clear();
-    this.#byInode.clear();
-    this.#names = 0;
-    for (const survivor of survivors) this.#survive(survivor);
-    return { names: [], everything };
+    this.own.sessionLost();
+    return this.#retain(keep);
+  }
+
+  // --- Changes of this satellite ---
+
+  /** From now on nothing is known of what the change concerns. To be called before the origin is asked for it. */
+  begin(change: OwnChange): Dropped {
+    const { moved } = change;
+    const mayMove = moved === 'unknown' || (moved !== undefined && moved.length > 0);
+    const everything = mayMove && this.#dropBelow(moved === 'unknown' ? [] : moved, Infinity);
+    this.own.begin(change);
+    const names: DroppedName[] = [];
+    for (const { parent, name } of change.names) {
+      const facts = this.#table.directory(parent);
+      if (facts === undefined) continue;
+      // What the kernel changes it goes on showing, and then shows what the name has become.
+      const of = { directory: parent, name, attributesOnly: change.isKernels };
+      this.#withdraw(facts, of, { sequence: sequenceOf(facts, name) ?? 0, names });
+      if (change.isKernels) this.#mayBeShown(facts, name);
+    }
+    for (const inode of change.inodes) {
+      const fact = this.#table.inode(inode);
+      if (fact === undefined) continue;
+      const { directory: facts, name, sequence } = fact;
+      this.#withdraw(facts, { directory: facts.inode, name, attributesOnly: true }, { sequence, names });
+    }
+    return { names, everything };
+  }
+
+  /** @param answer undefined: nothing has changed */
+  end(change: OwnChange, answer: ChangeAnswer | undefined): Dropped {
+    this.questions.overtake(change);
+    if (change.moved !== undefined) this.questions.markAll(Infinity);
+    const names: DroppedName[] = [];
+    for (const { update, sequence } of this.own.end(change, answer))
+      this.#update(update, { sequence, names });
+    if (this.own.isFull) {
+      this.own.forget();
+      return this.#retain([]);
+    }
+    return { names, everything: !this.#followKernel(change) };
+  }
+
+  /** The kernel is not told how a change ended that it asked for, or was told wrongly. */
+  doubt(change: OwnChange): Dropped {
+    const names: DroppedName[] = [];
+    for (const { parent, name } of change.names) {
+      const facts = this.#table.directory(parent);
+      const sequence = facts && sequenceOf(facts, name);
+      if (facts === undefined || sequence === undefined) continue;
+      this.#withdraw(facts, { directory: parent, name, attributesOnly: false }, { sequence, names });
+    }
+    return { names, everything: false };
+  }
+
+  /** The kernel moves an entry with the time for which it was valid. @returns whether a withdraw will find it */
+  #followKernel({ names, moved, isKernels }: OwnChange): boolean {
+    if (moved === undefined || !isKernels) return true;
+    for (const { parent, name } of names) {
+      const facts = this.#table.directory(parent);
+      if (facts === undefined) return false;
+      if (facts.own(name)?.state === 'withdrawn' || facts.own(name) === undefined)
+        this.#mayBeShown(facts, name);
+    }
+    return true;
+  }
+
+  #mayBeShown(facts: DirectoryFacts, name: string): void {
+    const sequence = sequenceOf(facts, name) ?? 0;
+    this.#table.withdraw(facts, name, { sequence, mayBeShown: true });
   }
 
   // --- The bound ---
 
   /** Gives up what was not used lately, if there is too much. The kernel and then the origin must be told. */
   shrink(): readonly InodeNumber[] {
-    if (this.#names <= this.#namesMax) return [];
+    if (this.size <= this.#namesMax) return [];
     const given: InodeNumber[] = [];
     // Each directory is met at most twice: once to take its mark away.
-    for (let turns = 2 * this.#directories.size; turns > 0; turns--) {
-      if (this.#names <= this.#namesMax * KEPT_FRACTION) break;
-      const [oldest] = this.#directories.values();
+    for (let turns = 2 * this.#table.directoryCount; turns > 0; turns--) {
+      if (this.size <= this.#namesMax * KEPT_FRACTION) break;
+      const [oldest] = this.#table.directories();
       if (oldest === undefined) break;
       if (oldest.wasUsed) {
         oldest.wasUsed = false;
-        this.#directories.delete(oldest.inode);
-        this.#directories.set(oldest.inode, oldest);
+        this.#table.requeue(oldest);
         continue;
       }
-      this.#drop(oldest.inode);
+      this.#table.drop(oldest.inode);
       if (oldest.lease !== undefined) given.push(oldest.inode);
     }
     return given;
@@ -328,138 +386,85 @@ export class NameCache {
   ): boolean {
     const { directory, name, attributes, grant } = answer;
     if (grant === undefined || question.markedAt > grant.sequence) return false;
+    if (this.#isOvertaken(question, [subjectOfName(directory, name), attributes?.inode])) return false;
+    if (this.#mayBeMoving(directory)) return false;
     const { sequence } = grant;
-    const own = this.#directories.get(directory)?.own(name);
+    const own = this.#table.directory(directory)?.own(name);
     if (own !== undefined && own.sequence > sequence) return false;
-    const facts = this.#directory(directory, grant.lease);
-    if (attributes === undefined) this.#lack(facts, name, sequence);
-    else this.#know(facts, { name, attributes, sequence });
+    const facts = this.#table.cover(directory, grant.lease);
+    if (attributes === undefined) this.#table.lack(facts, name, sequence);
+    else this.#table.know(facts, { name, attributes, sequence });
     return true;
   }
 
-  #directory(inode: InodeNumber, lease: LeaseReference): DirectoryFacts {
-    let facts = this.#directories.get(inode);
-    if (facts === undefined) {
-      facts = new DirectoryFacts(inode);
-      this.#directories.set(inode, facts);
-    }
-    facts.lease = lease;
-    facts.wasUsed = true;
-    return facts;
+  /** A change of this satellite concerns the answer, or has since the question was asked. */
+  #isOvertaken({ overtakenBy }: Question, subjects: readonly (Subject | undefined)[]): boolean {
+    if (this.own.concerns(subjects)) return true;
+    return overtakenBy.some((change) => {
+      const changed = subjectsOf(change);
+      return subjects.some((subject) => subject !== undefined && changed.has(subject));
+    });
   }
 
-  #know(
-    facts: DirectoryFacts,
-    found: { readonly name: string; readonly attributes: InodeAttributes; readonly sequence: Sequence },
+  #mayBeMoving(directory: InodeNumber): boolean {
+    const { moving } = this.own;
+    return moving !== undefined && this.#table.mayLieIn(directory, moving);
+  }
+
+  #update(
+    update: NameUpdate<InodeAttributes>,
+    { sequence, names }: { readonly sequence: Sequence; readonly names: DroppedName[] },
   ): void {
-    const { name, attributes, sequence } = found;
-    const isImmutable = this.#isImmutable(facts.inode, name);
-    const fact: KnownFact = { state: 'known', sequence, directory: facts, name, attributes, isImmutable };
-    this.#set(facts, name, fact);
-    this.#byInode.set(attributes.inode, fact);
-  }
-
-  #lack(facts: DirectoryFacts, name: string, sequence: Sequence): AbsentFact {
-    const isImmutable = this.isImmutableBelow(facts.inode);
-    const fact: AbsentFact = { state: 'absent', sequence, isImmutable };
-    this.#set(facts, name, fact);
-    return fact;
-  }
-
-  #set(facts: DirectoryFacts, name: string, fact: Fact): void {
+    const { name: of, inode } = update;
+    const { directory, name } = of;
+    const facts = this.#table.directory(directory);
+    const known = facts && sequenceOf(facts, name);
+    if (facts === undefined || known === undefined || sequence <= known) return;
     const own = facts.own(name);
-    if (own?.state === 'known') this.#forgetInode(own);
-    facts.set(name, fact);
-    if (own === undefined) this.#names += 1;
+    if (!this.own.admits(update, sequence)) return this.#withdraw(facts, of, { sequence: known, names });
+    if (inode === undefined) this.#table.lack(facts, name, sequence);
+    else this.#table.know(facts, { name, attributes: inode, sequence });
+    if (own?.state !== 'withdrawn') names.push(droppedName(of, own));
   }
 
-  #forgetInode(fact: KnownFact): void {
-    const { inode } = fact.attributes;
-    if (this.#byInode.get(inode) === fact) this.#byInode.delete(inode);
+  /** @param names what the kernel must drop is added */
+  #withdraw(
+    facts: DirectoryFacts,
+    of: LeasedName,
+    { sequence, names }: { readonly sequence: Sequence; readonly names: DroppedName[] },
+  ): void {
+    const { name, attributesOnly } = of;
+    const own = facts.own(name);
+    const wasShown = own?.state === 'withdrawn' ? own.mayBeShown : own !== undefined;
+    // The entry stays, and whoever changes what it stands for must find it.
+    this.#table.withdraw(facts, name, { sequence, mayBeShown: wasShown && attributesOnly });
+    if (own?.state !== 'withdrawn' || (own.mayBeShown && !attributesOnly)) names.push(droppedName(of, own));
   }
 
-  /** @returns whether anything was known of it */
-  #drop(inode: InodeNumber): boolean {
-    const facts = this.#directories.get(inode);
-    if (facts === undefined) return false;
-    this.#directories.delete(inode);
-    this.#names -= facts.size;
-    for (const [, fact] of facts.facts()) if (fact.state === 'known') this.#forgetInode(fact);
-    return facts.size > 0;
+  #retain(keep: readonly LeaseReference[]): Dropped {
+    this.questions.markAll(Infinity);
+    const everything = this.size > 0;
+    this.#table.retain(keep);
+    return { names: [], everything };
   }
 
   /** Whatever is, or may be, at or below these directories. */
   #dropBelow(tops: readonly InodeNumber[], sequence: Sequence): boolean {
     this.questions.markAll(sequence);
-    const below = [...this.#directories.keys()].filter((directory) => {
-      if (tops.includes(directory)) return true;
-      for (const at of this.#above(directory)) {
-        if (at === 'unknown' || tops.includes(at.directory.inode)) return true;
-      }
-      return false;
-    });
+    const below = [...this.#table.directories()].filter(({ inode }) => this.#table.mayLieIn(inode, tops));
     let some = false;
-    for (const directory of below) some = this.#drop(directory) || some;
+    for (const { inode } of below) some = this.#table.drop(inode) || some;
     return some;
-  }
-
-  /** Sequences of the next session begin anew. */
-  #survive(survivor: {
-    readonly facts: DirectoryFacts;
-    readonly lease: LeaseReference | undefined;
-    readonly isListed: boolean;
-  }): void {
-    const { facts, lease, isListed } = survivor;
-    const kept = new DirectoryFacts(facts.inode);
-    kept.lease = lease;
-    for (const [name, fact] of facts.facts()) {
-      if (fact.state === 'known' && (lease !== undefined || fact.isImmutable)) {
-        const known = { ...fact, sequence: 0, directory: kept };
-        kept.set(name, known);
-        this.#byInode.set(known.attributes.inode, known);
-      } else if (fact.state === 'absent' && fact.isImmutable) {
-        kept.set(name, { ...fact, sequence: 0 });
-      }
-    }
-    if (kept.size === 0 && !isListed) return;
-    if (isListed) kept.extendListing({ after: '', next: undefined, sequence: 0 });
-    this.#directories.set(kept.inode, kept);
-    this.#names += kept.size;
-  }
-
-  #covers(lease: LeaseReference, directory: InodeNumber): boolean {
-    if (lease.directory === directory) return true;
-    if (!lease.subtree) return false;
-    for (const at of this.#above(directory)) {
-      if (at !== 'unknown' && at.directory.inode === lease.directory) return true;
-    }
-    return false;
-  }
-
-  #isImmutable(directory: InodeNumber, name: string): boolean {
-    if (this.#immutable.isEmpty) return false;
-    const path = this.pathOf(directory);
-    if (path === undefined) return false;
-    return this.#immutable.has(path === '' ? name : `${path}/${name}`);
-  }
-
-  /** The facts by which a directory is reached, from itself up to the root; `unknown` where one is missing. */
-  *#above(directory: InodeNumber): Generator<KnownFact | 'unknown'> {
-    let at = directory;
-    for (let depth = 0; at !== ROOT_INODE; depth++) {
-      const fact = this.#byInode.get(at);
-      if (fact === undefined || depth === DEPTH_MAX) {
-        yield 'unknown';
-        return;
-      }
-      yield fact;
-      at = fact.directory.inode;
-    }
   }
 }
 
+/** Since when what is known of a name holds; undefined: nothing is known of it. */
+function sequenceOf(facts: DirectoryFacts, name: string): Sequence | undefined {
+  return facts.own(name)?.sequence ?? facts.absence(name)?.highest;
+}
+
 /** @param was undefined: it lay in a listing, which showed that it is absent */
-function droppedName(name: LeasedName, was: KnownFact | AbsentFact | undefined): DroppedName {
+function droppedName(name: LeasedName, was: Fact | undefined): DroppedName {
   const inode = was?.state === 'known' ? was.attributes.inode : undefined;
   return { ...name, inode, wasAsked: was !== undefined };
 }

@@ -17,8 +17,8 @@ import type { VersionSource } from '../tiers/tier.ts';
  * - `timeout`: no answer within the bound
  * - `unavailable`: the origin or its store cannot be reached
  * - `protocol`: the answer makes no sense; a fault of ours or another release
- * - `exists`, `not-empty`, `is-directory`, `busy`, `fenced`, `invalid`, `no-space`, `read-only`: of changes, see
- *   `changes.ts`
+ * - `exists`, `not-empty`, `is-directory`, `busy`, `fenced`, `upload-gone`, `invalid`, `no-space`, `read-only`: of
+ *   changes, see `changes.ts`
  */
 export type NamespaceErrorCode =
   | 'not-found'
@@ -32,6 +32,7 @@ export type NamespaceErrorCode =
   | 'is-directory'
   | 'busy'
   | 'fenced'
+  | 'upload-gone'
   | 'invalid'
   | 'no-space'
   | 'read-only';

@@ -1,10 +1,12 @@
 /**
  * Questions to the origin that are under way, so that an answer is kept only if nothing has made it old on its way:
  * rule 1 of "Order between answers and the stream" in lib/lease/README.md. Every message that concerns a question marks
- * it with the message's sequence; what ends the lease itself marks it for good.
+ * it with the message's sequence; what ends the lease itself marks it for good. A change of this satellite that ends
+ * meanwhile is noted with it: nothing is kept of what that concerns.
  */
 import type { InodeNumber } from '../base/brand.ts';
 import type { Sequence } from '../lease/lease.ts';
+import type { OwnChange } from './own-changes.ts';
 
 /**
  * - `name`: one name of a directory
@@ -20,6 +22,8 @@ export interface Question {
   readonly subject: Subject;
   /** The highest sequence of a message that concerned it since it was asked. */
   readonly markedAt: Sequence;
+  /** Changes of this satellite that ended since it was asked. */
+  readonly overtakenBy: OwnChange[];
 }
 
 interface Marked extends Question {
@@ -37,7 +41,7 @@ export class Questions {
   }
 
   ask(subject: Subject): Question {
-    const question: Marked = { subject, markedAt: 0 };
+    const question: Marked = { subject, markedAt: 0, overtakenBy: [] };
     if (subject.kind === 'inode') {
       this.#ofInodes.add(question);
       return question;
@@ -62,6 +66,13 @@ export class Questions {
 
   concerns(directory: InodeNumber): boolean {
     return this.#ofDirectory.has(directory);
+  }
+
+  /** A change of this satellite has ended. */
+  overtake(change: OwnChange): void {
+    for (const questions of this.#ofDirectory.values())
+      for (const question of questions) question.overtakenBy.push(change);
+    for (const question of this.#ofInodes) question.overtakenBy.push(change);
   }
 
   markName(directory: InodeNumber, name: string, sequence: Sequence): void {

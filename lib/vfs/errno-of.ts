@@ -22,6 +22,7 @@ const ofNamespace: Record<NamespaceErrorCode, number> = {
   'is-directory': Errno.EISDIR,
   busy: Errno.EBUSY,
   fenced: Errno.ESTALE,
+  'upload-gone': Errno.EIO,
   invalid: Errno.EINVAL,
   'no-space': Errno.ENOSPC,
   'read-only': Errno.EROFS,
