@@ -68,13 +68,13 @@ export class WorkingFiles {
     return ruling === undefined || ruling.reason === 'default' ? this.#options.mode : ruling.value;
   }
 
-  /** Resolves when no copy of this inode is being made; undefined: none is. */
+  /** Resolves when the copy of this inode that is being made is made, or not; undefined: none is. */
   settled(inode: InodeNumber, context: RequestContext): Promise<void> | undefined {
     const beginning = this.#beginning.get(inode);
     if (beginning === undefined) return undefined;
     const done = beginning.then(
-      () => this.settled(inode, context),
-      () => this.settled(inode, context),
+      () => undefined,
+      () => undefined,
     );
     return bounded(this.#options.clock, bound(context), () => done);
   }

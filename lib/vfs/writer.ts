@@ -119,7 +119,11 @@ export class Writer {
     context: RequestContext,
   ): Promise<WorkingCopy> {
     const { working } = this.#options;
-    await working.settled(node.inode, context);
+    // Without a wait between this and what comes of it: who is first to find no copy begins one, and the others wait.
+    for (let wait = working.settled(node.inode, context); wait !== undefined;) {
+      await wait;
+      wait = working.settled(node.inode, context);
+    }
     const copy = working.of(node.inode);
     if (copy === undefined) return this.#begin(node, isEmptied, context);
     if (node.copy !== copy || !(await this.#enter(node, copy, context))) throw walkAgain();
@@ -269,7 +273,8 @@ export class Writer {
     else this.#passthroughOpens += 1;
     return {
       handle,
-      noFlush: !isWriter,
+      // Of a close that the kernel does not tell, locks would not be given back.
+      noFlush: false,
       // What the kernel keeps of the node may be from before writes that went past it.
       keepCache: false,
       ...(node.mode === 'passthrough' && { backing: { fd: copy.fd } }),

@@ -2,6 +2,7 @@
  * A file system over the fakes, called as a driver would call it. It stands in for the kernel where that matters: it
  * walks paths, keeps lookup counts, and refuses (as the kernel does, with EIO) to mix I/O modes of one node.
  */
+import type { WriteMode } from '../../cache/working-copy.ts';
 import { ROOT_NODE, type NodeId } from '../../lib/base/brand.ts';
 import { systemClock, type Clock } from '../../lib/base/clock.ts';
 import { Errno } from '../../lib/fuse/errno.ts';
@@ -16,8 +17,10 @@ import { createStreamObserver } from '../../lib/prefetch/stream-observer.ts';
 import { createLogger } from '../../lib/telemetry/log.ts';
 import { createMetrics } from '../../lib/telemetry/metrics.ts';
 import { createVfs, type Vfs } from '../../lib/vfs/vfs.ts';
+import { FakeChanges } from './fake-changes.ts';
 import { FakeCache } from './fake-cache.ts';
 import { FakeNamespace } from './fake-namespace.ts';
+import { FakeWriteBack } from './fake-write-back.ts';
 
 export interface OpenFd {
   readonly node: NodeId;
@@ -29,6 +32,8 @@ export class FakeMount {
   readonly namespace = new FakeNamespace();
   readonly metrics = createMetrics();
   readonly cache: FakeCache;
+  readonly changes = new FakeChanges(this.namespace);
+  readonly writeBack = new FakeWriteBack(this.changes);
   readonly vfs: Vfs;
   /** What the kernel was told to forget, in order. */
   readonly notified: string[] = [];
@@ -47,10 +52,12 @@ export class FakeMount {
       readonly blockBytes?: number;
       readonly clock?: Clock;
       readonly notifications?: 'none' | 'entries' | 'all';
+      /** It can be written to. */
+      readonly writeMode?: WriteMode;
     } = {},
   ) {
     const { passthrough = true, wholeOnOpenBytes = 4096, blockBytes = 1024 } = options;
-    const { clock = systemClock, notifications = 'all' } = options;
+    const { clock = systemClock, notifications = 'all', writeMode } = options;
     this.cache = new FakeCache({ bytesOf: (version) => this.namespace.bytesOf(version), blockBytes });
     this.vfs = createVfs({
       namespace: this.namespace,
@@ -63,6 +70,9 @@ export class FakeMount {
       logger: createLogger({ level: 'silent' }),
       metrics: this.metrics,
       wholeOnOpenBytes,
+      ...(writeMode && {
+        writing: { changes: this.changes, writeBack: this.writeBack, mode: writeMode },
+      }),
     });
     this.vfs.connected({
       abilities: { passthrough, readBytesMax: 1024 * 1024, notifications },

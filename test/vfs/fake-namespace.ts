@@ -18,9 +18,9 @@ import {
 } from '../../lib/namespace/namespace.ts';
 import type { VersionSource } from '../../lib/tiers/tier.ts';
 
-interface Entry {
+export interface FakeEntry {
   attributes: InodeAttributes;
-  readonly children: Map<string, Entry>;
+  readonly children: Map<string, FakeEntry>;
 }
 
 type Call = 'lookup' | 'attributes' | 'list' | 'usage' | 'reportStale';
@@ -37,8 +37,8 @@ export class FakeNamespace implements Namespace {
   /** For how long what it knows may be used; 0: everything must be asked for. */
   validForMs = 0;
   listener: NamesListener | undefined;
-  readonly #root: Entry;
-  readonly #inodes = new Map<InodeNumber, Entry>();
+  readonly #root: FakeEntry;
+  readonly #inodes = new Map<InodeNumber, FakeEntry>();
   readonly #bytes = new Map<VersionId, Uint8Array>();
   #lastInode = 1n;
   #lastVersion = 0;
@@ -56,12 +56,18 @@ export class FakeNamespace implements Namespace {
   put(path: string, bytes: Uint8Array | string): InodeAttributes {
     const content = typeof bytes === 'string' ? Buffer.from(bytes) : bytes;
     const entry = this.#make(path, 'file');
+    this.commit(entry, content);
+    return entry.attributes;
+  }
+
+  /** Gives a file a new version. */
+  commit(entry: FakeEntry, content: Uint8Array): void {
     const version = (++this.#lastVersion).toString(16).padStart(32, '0') as VersionId;
     this.#bytes.set(version, content);
     const source: VersionSource = {
       version,
       exportName: 'test',
-      objectKey: path,
+      objectKey: `key of ${version}`,
       objectVersion: undefined,
       entityTag: `"${version}"`,
       sizeBytes: content.length,
@@ -74,7 +80,24 @@ export class FakeNamespace implements Namespace {
       changedNs: timeNs,
       source,
     };
-    return entry.attributes;
+  }
+
+  find(path: string): InodeAttributes | undefined {
+    let at: FakeEntry | undefined = this.#root;
+    for (const name of path.split('/')) at = at?.children.get(name);
+    return at?.attributes;
+  }
+
+  entry(inode: InodeNumber): FakeEntry {
+    return this.#inode(inode);
+  }
+
+  newEntry(kind: InodeKind): FakeEntry {
+    return this.#newEntry(kind, ++this.#lastInode as InodeNumber);
+  }
+
+  forgetInode(inode: InodeNumber): void {
+    this.#inodes.delete(inode);
   }
 
   mkdir(path: string): InodeAttributes {
@@ -192,26 +215,26 @@ export class FakeNamespace implements Namespace {
     if (failure !== undefined) throw failure;
   }
 
-  #inode(inode: InodeNumber): Entry {
+  #inode(inode: InodeNumber): FakeEntry {
     const entry = this.#inodes.get(inode);
     if (entry === undefined) throw new NamespaceError('not-found', `no inode ${inode}`);
     return entry;
   }
 
-  #split(path: string): { parent: Entry; name: string } {
+  #split(path: string): { parent: FakeEntry; name: string } {
     const cut = path.lastIndexOf('/');
     const parent = cut === -1 ? this.#root : this.#at(path.slice(0, cut));
     return { parent, name: path.slice(cut + 1) };
   }
 
-  #at(path: string): Entry {
-    let at: Entry | undefined = this.#root;
+  #at(path: string): FakeEntry {
+    let at: FakeEntry | undefined = this.#root;
     for (const name of path.split('/')) at = at?.children.get(name);
     if (at === undefined) throw new Error(`no ${path}`);
     return at;
   }
 
-  #make(path: string, kind: InodeKind): Entry {
+  #make(path: string, kind: InodeKind): FakeEntry {
     const { parent, name } = this.#split(path);
     let entry = parent.children.get(name);
     if (entry === undefined) {
@@ -221,8 +244,8 @@ export class FakeNamespace implements Namespace {
     return entry;
   }
 
-  #newEntry(kind: InodeKind, inode: InodeNumber): Entry {
-    const entry: Entry = {
+  #newEntry(kind: InodeKind, inode: InodeNumber): FakeEntry {
+    const entry: FakeEntry = {
       attributes: {
         inode,
         kind,
