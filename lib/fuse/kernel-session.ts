@@ -1,12 +1,12 @@
 /**
- * One connection to the kernel: reads requests, has them answered, sends the replies, until the mount ends.
+ * One connection to the kernel: has its requests answered and sends the replies, until the mount ends.
  *
- * Each channel (one descriptor of the connection) has one reader: one outstanding read and one buffer, which is
- * used again as soon as a request has been dispatched, unless that keeps it. A request is answered through the channel
- * by which it came. INIT is dispatched before the next request is read, and nothing else is dispatched before INIT is agreed.
+ * Requests are brought by the pump, one at a time; each lies in the memory of its reader, which is used again as soon as it
+ * has been dispatched, unless that keeps it. A request is answered through the channel by which it came. INIT is dispatched
+ * before the next request is read, and nothing else is dispatched before INIT is agreed.
  *
- * States: reading → (all readers ended) → ended. Once ended nothing is sent and no operation is called; requests
- * that are still being worked on have their signals aborted.
+ * States: reading → (no request will come any more) → ended. Once ended nothing is sent and no operation is called;
+ * requests that are still being worked on have their signals aborted.
  */
 import { describeError } from '../base/errors.ts';
 import type { Clock } from '../base/clock.ts';
