@@ -49,6 +49,8 @@ export interface SimSatelliteOptions {
   readonly origin: SimOrigin;
   readonly metrics: Metrics;
   readonly trace: Trace;
+  /** Messages are told too, which costs more than to send them. */
+  readonly isTraced: boolean;
 }
 
 interface Life extends Mount {
@@ -156,7 +158,7 @@ export class SimSatellite {
     const end = this.link.open<wire.SatelliteMessage, wire.OriginMessage>((down) => origin.accept(down));
     end.onMessage = (received) => {
       const message = decodeOriginMessage(received, (inode) => attributesOf(inode, EXPORT_NAME));
-      trace(`${this.name} gets ${describeMessage(message)}`, aboutOf(message));
+      this.#traceMessage('gets', message);
       listener.message(message);
     };
     const broken = (reason: string): void => {
@@ -167,7 +169,7 @@ export class SimSatellite {
     time.after(0, () => process.run(() => listener.opened()));
     return {
       send: (message) => {
-        trace(`${this.name} sends ${describeMessage(message)}`, aboutOf(message));
+        this.#traceMessage('sends', message);
         end.send(create(SatelliteMessageSchema, encodeSatelliteMessage(message, EXPORT_NAME)));
       },
       end: () => {
@@ -175,6 +177,11 @@ export class SimSatellite {
         time.after(0, () => process.run(() => broken('ended by this side')));
       },
     };
+  }
+
+  #traceMessage(what: string, message: SatelliteMessage | OriginMessage<InodeAttributes>): void {
+    const { isTraced, trace } = this.#options;
+    if (isTraced) trace(`${this.name} ${what} ${describeMessage(message)}`, aboutOf(message));
   }
 
   #remote(): OriginNames {

@@ -2,10 +2,12 @@
  * Semantics 1: "A name operation takes effect at one instant between call and return, for every satellite of the export."
  * Semantics 2, 5 and 6 follow from the same histories, and that every wait ends from the end of each world.
  *
- * PERIGEE_SIM_SEEDS worlds (40 by default), from PERIGEE_SIM_FROM on.
+ * PERIGEE_SIM_SEEDS worlds (40 by default), from PERIGEE_SIM_FROM on, in as many processes as there are cores.
  */
+import os from 'node:os';
 import t from 'tap';
 import { simulate } from './simulation.ts';
+import { worlds } from './worlds.ts';
 
 const SEEDS_DEFAULT = 40;
 const seeds = Number(process.env['PERIGEE_SIM_SEEDS'] ?? SEEDS_DEFAULT);
@@ -14,8 +16,7 @@ Error.stackTraceLimit = 0;
 
 t.test(`${seeds} worlds from seed ${from} are linearizable, and nothing is left over in them`, async (t) => {
   const sum = new Map<string, number>();
-  for (let seed = from; seed < from + seeds; seed++) {
-    const { problems, counts } = await simulate(seed);
+  for await (const { seed, problems, counts } of worlds({ from, seeds, jobs: os.availableParallelism() })) {
     if (problems.length > 0) {
       t.comment(problems.join('\n\n'));
       t.fail(`seed ${seed} is wrong: npm run sim -- --seeds 1 --from ${seed}`);

@@ -95,6 +95,7 @@ class Simulation {
       trace: (text: string, about?: readonly string[]) => {
         if (options.isTraced) this.#trace.push({ atMs: this.#time.nowMs, text, ...(about && { about }) });
       },
+      isTraced: options.isTraced ?? false,
       metrics: createMetrics(),
       problem: (text: string) => this.#problem(text),
     };
