@@ -24,6 +24,8 @@ export const ORIGIN_DEADLINE_MS = 10_000;
 export const STORE_DEADLINE_MS = 60_000;
 /** How long an operation on a name waits for an origin that cannot be reached. */
 export const PARTITION_WAIT_MS_DEFAULT = 30_000;
+/** A file up to this size travels inside its commit, and the origin puts it with one call of the store. */
+export const INLINE_BYTES_MAX = 128 * KIB;
 /** Entries in one page of a directory listing between satellite and origin. */
 export const LIST_PAGE_ENTRIES = 1_000;
 

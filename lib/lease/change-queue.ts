@@ -1,8 +1,9 @@
 /**
  * The order of changes: which may begin, and which must wait for an earlier one.
  *
- * Two changes conflict if they share a name, or if one moves a directory that the other lies in. Each waits for the
- * earlier ones that it conflicts with, and for no later one, so there is no deadlock and nobody is passed over.
+ * Two changes conflict if they have a name in common that not both of them share, or if one moves a directory that the
+ * other lies in. Each waits for the earlier ones that it conflicts with, and for no later one, so there is no deadlock
+ * and nobody is passed over.
  */
 import type { InodeNumber } from '../base/brand.ts';
 import { invariant } from '../base/errors.ts';
@@ -15,6 +16,8 @@ export interface ChangedLeasedName {
   readonly name: LeasedName;
   /** Of its directory. */
   readonly ancestors: Ancestors;
+  /** Other changes that share the name may go on at the same time: the times of a directory, moved by its entries. */
+  readonly isShared?: boolean;
 }
 
 export interface OrderedChange {
@@ -26,7 +29,8 @@ export interface OrderedChange {
 
 interface Entry<C extends OrderedChange> {
   readonly change: C;
-  readonly keys: ReadonlySet<string>;
+  /** Its names, and whether it shares them. */
+  readonly keys: ReadonlyMap<string, boolean>;
   /** Earlier changes that it still waits for. */
   readonly blockers: Set<ChangeId>;
   readonly dependents: Set<ChangeId>;
@@ -34,10 +38,16 @@ interface Entry<C extends OrderedChange> {
   isGivenUp: boolean;
 }
 
+/** The last changes that wanted a name. */
+interface LastOf {
+  alone: ChangeId | undefined;
+  /** Later than that one. */
+  readonly sharing: Set<ChangeId>;
+}
+
 export class ChangeQueue<C extends OrderedChange> {
   readonly #entries = new Map<ChangeId, Entry<C>>();
-  /** The last change that wanted a name. */
-  readonly #last = new Map<string, ChangeId>();
+  readonly #last = new Map<string, LastOf>();
   readonly #movers = new Set<Entry<C>>();
 
   get size(): number {
@@ -51,12 +61,9 @@ export class ChangeQueue<C extends OrderedChange> {
   /** @returns whether it may begin at once */
   add(change: C): boolean {
     invariant(!this.#entries.has(change.id), 'a change is wanted once');
-    const keys = new Set(change.names.map(({ name }) => keyOf(name)));
+    const keys = keysOf(change);
     const entry: Entry<C> = { change, keys, blockers: new Set(), dependents: new Set(), isGivenUp: false };
-    for (const key of keys) {
-      this.#wait(entry, this.#last.get(key));
-      this.#last.set(key, change.id);
-    }
+    for (const [key, isShared] of keys) this.#want(entry, key, isShared);
     for (const mover of this.#movers) {
       if (liesInMoved(change, mover.change)) this.#wait(entry, mover.change.id);
     }
@@ -79,7 +86,7 @@ export class ChangeQueue<C extends OrderedChange> {
     }
     this.#entries.delete(id);
     this.#movers.delete(entry);
-    for (const key of entry.keys) if (this.#last.get(key) === id) this.#last.delete(key);
+    for (const key of entry.keys.keys()) this.#leave(id, key);
     const ready: C[] = [];
     for (const dependent of entry.dependents) {
       const next = this.#entries.get(dependent);
@@ -95,12 +102,31 @@ export class ChangeQueue<C extends OrderedChange> {
   /** A directory has got another place: changes that waited for it lie elsewhere now. */
   rebase(moved: Ancestors): void {
     for (const { change } of this.#entries.values()) {
-      change.names = change.names.map(({ name, ancestors }) => ({
-        name,
-        ancestors: rebase(ancestors, moved),
-      }));
+      change.names = change.names.map((one) => ({ ...one, ancestors: rebase(one.ancestors, moved) }));
       change.moved = change.moved.map((ancestors) => rebase(ancestors, moved));
     }
+  }
+
+  #want(entry: Entry<C>, key: string, isShared: boolean): void {
+    const { id } = entry.change;
+    const last = this.#last.get(key) ?? { alone: undefined, sharing: new Set() };
+    this.#last.set(key, last);
+    this.#wait(entry, last.alone);
+    if (isShared) {
+      last.sharing.add(id);
+      return;
+    }
+    for (const sharing of last.sharing) this.#wait(entry, sharing);
+    last.sharing.clear();
+    last.alone = id;
+  }
+
+  #leave(id: ChangeId, key: string): void {
+    const last = this.#last.get(key);
+    if (last === undefined) return;
+    if (last.alone === id) last.alone = undefined;
+    last.sharing.delete(id);
+    if (last.alone === undefined && last.sharing.size === 0) this.#last.delete(key);
   }
 
   #wait(entry: Entry<C>, id: ChangeId | undefined): void {
@@ -112,6 +138,16 @@ export class ChangeQueue<C extends OrderedChange> {
 
 export function keyOf({ directory, name }: Pick<LeasedName, 'directory' | 'name'>): string {
   return `${directory}/${name}`;
+}
+
+/** A name that a change wants twice, it has alone if it wants it alone once. */
+function keysOf({ names }: OrderedChange): Map<string, boolean> {
+  const keys = new Map<string, boolean>();
+  for (const { name, isShared = false } of names) {
+    const key = keyOf(name);
+    keys.set(key, isShared && keys.get(key) !== false);
+  }
+  return keys;
 }
 
 /** Some name or moved directory of `change` lies at or below a directory that `mover` moves. */

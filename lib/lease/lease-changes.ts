@@ -5,7 +5,7 @@
 import type { InodeNumber, SessionId } from '../base/brand.ts';
 import { invariant } from '../base/errors.ts';
 import type { Ancestors } from './ancestors.ts';
-import { type ChangeId, ChangeQueue, type OrderedChange } from './change-queue.ts';
+import { type ChangedLeasedName, type ChangeId, ChangeQueue, type OrderedChange } from './change-queue.ts';
 import type { LeaseBook } from './lease-book.ts';
 import type { LeaseSession } from './lease-session.ts';
 import type { EventOf, LeaseEffect } from './lease-table-events.ts';
@@ -18,6 +18,12 @@ interface Change extends OrderedChange {
   state: 'waiting' | 'withdrawing' | 'performing';
   /** Sessions that have not acknowledged yet. */
   readonly awaited: Set<SessionId>;
+}
+
+export interface UnderChange {
+  readonly change: ChangeId;
+  /** Whoever asks meanwhile need not wait for the end, but nobody may keep the answer. */
+  readonly isShared: boolean;
 }
 
 /** What changes need of the table that they are part of. */
@@ -35,8 +41,8 @@ export class LeaseChanges<Inode> {
   readonly #book: LeaseBook<LeaseSession>;
   readonly #recent: RecentChanges;
   readonly #queue = new ChangeQueue<Change>();
-  /** Changes that have begun, by directory and name. */
-  readonly #underChange = new Map<InodeNumber, Map<string, ChangeId>>();
+  /** Changes that have begun, by directory and name: one that has the name alone, or those that share it. */
+  readonly #underChange = new Map<InodeNumber, Map<string, Set<Change>>>();
   /** Those of them that move directories. */
   readonly #moving = new Set<Change>();
   /** Could begin but for grace, in their order. */
@@ -56,9 +62,13 @@ export class LeaseChanges<Inode> {
     return this.#queue.size;
   }
 
-  /** The change that makes a name unknown at this moment. */
-  of(directory: InodeNumber, name: string): ChangeId | undefined {
-    return this.#underChange.get(directory)?.get(name);
+  /** The changes that make a name unknown at this moment, and whether they share it. */
+  of(directory: InodeNumber, name: string): UnderChange | undefined {
+    const [change] = this.#underChange.get(directory)?.get(name) ?? [];
+    if (change === undefined) return undefined;
+    const isOf = (one: ChangedLeasedName): boolean =>
+      one.name.directory === directory && one.name.name === name;
+    return { change: change.id, isShared: change.names.filter(isOf).every((one) => one.isShared === true) };
   }
 
   namesOf(directory: InodeNumber): string[] {
@@ -91,8 +101,9 @@ export class LeaseChanges<Inode> {
     const nowMs = this.#host.nowMs();
     if (change.moved.length > 0) this.#moving.add(change);
     for (const { name, ancestors } of change.names) {
-      const names = this.#underChange.get(name.directory) ?? new Map<string, ChangeId>();
-      this.#underChange.set(name.directory, names.set(name.name, change.id));
+      const names = this.#underChange.get(name.directory) ?? new Map<string, Set<Change>>();
+      this.#underChange.set(name.directory, names);
+      names.set(name.name, (names.get(name.name) ?? new Set()).add(change));
       this.#recent.note(ancestors, nowMs);
     }
     for (const [session, { names, moved }] of this.#concerned(change)) {
@@ -151,15 +162,25 @@ export class LeaseChanges<Inode> {
     } else {
       if (change.state === 'performing') this.#dropGone(change, moved);
       for (const place of moved) this.#move(place, change.by);
-      this.#tell(change, updates);
       this.#moving.delete(change);
-      for (const { name } of change.names) {
-        const names = this.#underChange.get(name.directory);
-        if (names?.delete(name.name) && names.size === 0) this.#underChange.delete(name.directory);
-      }
+      for (const { name } of change.names) this.#endUnderChange(change, name);
+      // What another change goes on with is withdrawn from all, and told at its end.
+      this.#tell(
+        change,
+        updates.filter(({ name }) => this.of(name.directory, name.name) === undefined),
+      );
     }
     this.#host.emit({ kind: 'change-ended', change: id });
     for (const next of this.#queue.finish(id)) this.#begin(next);
+  }
+
+  #endUnderChange(change: Change, { directory, name }: LeasedName): void {
+    const names = this.#underChange.get(directory);
+    const changes = names?.get(name);
+    if (names === undefined || changes === undefined) return;
+    changes.delete(change);
+    if (changes.size === 0) names.delete(name);
+    if (names.size === 0) this.#underChange.delete(directory);
   }
 
   /** Whoever had leases at or below a directory that is gone has forgotten all that they covered. */

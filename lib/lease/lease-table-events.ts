@@ -87,8 +87,12 @@ export type LeaseEffect<Inode> =
   | { readonly kind: 'change-may-perform'; readonly change: ChangeId }
   /** Nothing waits for it any more. */
   | { readonly kind: 'change-ended'; readonly change: ChangeId }
-  /** Durable before any later effect is carried out. */
-  | { readonly kind: 'remember-session'; readonly session: RememberedSession }
+  /** Durable before any later effect is carried out. `earlier`: a session of the same satellite that it goes on from. */
+  | {
+      readonly kind: 'remember-session';
+      readonly session: RememberedSession;
+      readonly earlier: SessionId | undefined;
+    }
   | { readonly kind: 'forget-session'; readonly session: SessionId }
   | { readonly kind: 'acknowledged'; readonly afterMs: number }
   | { readonly kind: 'occurred'; readonly what: LeaseOccurrence }

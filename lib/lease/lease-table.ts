@@ -15,7 +15,7 @@ import type { Epoch, InodeNumber, SessionId } from '../base/brand.ts';
 import { invariant } from '../base/errors.ts';
 import type { Ancestors } from './ancestors.ts';
 import { LeaseBook } from './lease-book.ts';
-import { LeaseChanges } from './lease-changes.ts';
+import { LeaseChanges, type UnderChange } from './lease-changes.ts';
 import { type Debt, LeaseSession, type RememberedSession, type StreamId } from './lease-session.ts';
 import type {
   CloseReason,
@@ -27,9 +27,16 @@ import type {
   LeaseView,
   SessionView,
 } from './lease-table-events.ts';
-import type { ChangeId } from './change-queue.ts';
-import type { Grant, LeaseReference, LeaseTiming, OriginMessage, SatelliteMessage } from './lease.ts';
+import type {
+  Grant,
+  LeaseReference,
+  LeaseTiming,
+  OriginMessage,
+  SatelliteMessage,
+  Sequence,
+} from './lease.ts';
 import { LeaseStream, UNASKED_PER_S } from './lease-stream.ts';
+import { leaseViews, sessionViews } from './lease-views.ts';
 import { RecentChanges } from './recent-changes.ts';
 
 /** A stream that has not said hello by then is ended. */
@@ -119,8 +126,8 @@ export class LeaseTable<Inode> {
 
   // --- What the driver may look at ---
 
-  /** The change that makes a name unknown at this moment. */
-  underChange(directory: InodeNumber, name: string): ChangeId | undefined {
+  /** The changes that make a name unknown at this moment. */
+  underChange(directory: InodeNumber, name: string): UnderChange | undefined {
     return this.#changes.of(directory, name);
   }
 
@@ -147,35 +154,26 @@ export class LeaseTable<Inode> {
     return this.#book.leases;
   }
 
+  /** Whose session it is, if it lives or an earlier life's is awaited. */
+  holderOf(session: SessionId): RememberedSession | undefined {
+    return this.#sessions.get(session)?.identity ?? this.#awaited.get(session)?.identity;
+  }
+
+  /** Of the last message that was sent to a session that lives. */
+  sequenceOf(session: SessionId): Sequence | undefined {
+    return this.#sessions.get(session)?.sequence;
+  }
+
   get sessionCount(): number {
     return this.#sessions.size;
   }
 
-  *sessions(): Generator<SessionView> {
-    for (const session of this.#sessions.values()) {
-      const { identity, labels, address, openedMs, expiresMs, holdings, owed, sequence } = session;
-      yield {
-        session: identity.session,
-        tenant: identity.tenant,
-        host: identity.host,
-        address,
-        labels,
-        connected: session.stream !== undefined,
-        openedMs,
-        expiresMs,
-        leases: holdings.leases.size,
-        acknowledgementsOwed: owed.size,
-        sequence,
-      };
-    }
+  sessions(): Generator<SessionView> {
+    return sessionViews(this.#sessions.values());
   }
 
-  *leases(): Generator<LeaseView> {
-    for (const { identity, holdings } of this.#sessions.values()) {
-      for (const [directory, { subtree, sinceMs }] of holdings.leases) {
-        yield { directory, subtree, session: identity.session, host: identity.host, sinceMs };
-      }
-    }
+  leases(): Generator<LeaseView> {
+    return leaseViews(this.#sessions.values());
   }
 
   // --- Streams and sessions ---
@@ -255,7 +253,8 @@ export class LeaseTable<Inode> {
     invariant(!this.#sessions.has(session.id), 'each session has an identity of its own');
     this.#sessions.set(session.id, session);
     stream.session = session;
-    this.#effects.push({ kind: 'remember-session', session: session.identity });
+    const goesOnFrom = owner === undefined ? undefined : earlier?.session;
+    this.#effects.push({ kind: 'remember-session', session: session.identity, earlier: goesOnFrom });
     if (earlier !== undefined) this.#succeed(session, earlier.session);
     const reclaimed =
       awaited === undefined || earlier === undefined

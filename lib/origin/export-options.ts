@@ -18,6 +18,8 @@ export interface ExportOptions {
   readonly attributes: 'list' | 'head';
   /** Age at which a listed directory is compared with the store again; undefined: nobody else changes the store. */
   readonly revalidateMs: number | undefined;
+  /** It takes no changes. */
+  readonly readOnly: boolean;
   /** Globs of paths that never change once they are there: satellites need no lease for them. */
   readonly immutable: readonly string[];
 }
@@ -95,20 +97,23 @@ function parseExport({ name, url: text }: ExportConfiguration): ExportOptions {
       hint: 'write attributes=list or attributes=head',
     });
   }
-  const exclusive = take('exclusive') ?? 'false';
-  if (exclusive !== 'true' && exclusive !== 'false') {
-    throw new UsageError(`export "${name}": exclusive=${exclusive} makes no sense`, {
-      hint: 'write exclusive=true if nobody but this origin changes the store, else exclusive=false',
+  const flag = (key: string, meaning: string): boolean => {
+    const value = take(key) ?? 'false';
+    if (value === 'true' || value === 'false') return value === 'true';
+    throw new UsageError(`export "${name}": ${key}=${value} makes no sense`, {
+      hint: `write ${key}=true if ${meaning}, else ${key}=false`,
     });
-  }
+  };
+  const isExclusive = flag('exclusive', 'nobody but this origin changes the store');
+  const readOnly = flag('readOnly', 'nobody may change files');
   const age = take('revalidate');
   const ageMs = age === undefined ? REVALIDATE_DEFAULT_MS : durationOf(age);
-  if (ageMs === undefined || (age !== undefined && exclusive === 'true')) {
+  if (ageMs === undefined || (age !== undefined && isExclusive)) {
     throw new UsageError(`export "${name}": revalidate=${age} makes no sense`, {
       hint: 'write a duration from 1s such as revalidate=30s, without exclusive=true',
     });
   }
-  const revalidateMs = exclusive === 'true' ? undefined : ageMs;
+  const revalidateMs = isExclusive ? undefined : ageMs;
   const immutable = url.searchParams.getAll('immutable');
   url.searchParams.delete('immutable');
   const badGlob = immutable.find((glob) => !isGlob(glob));
@@ -131,6 +136,7 @@ function parseExport({ name, url: text }: ExportConfiguration): ExportOptions {
     gid,
     attributes,
     revalidateMs,
+    readOnly,
     immutable,
   };
 }

@@ -15,6 +15,7 @@ import {
   OriginAdminService,
   OriginService,
   PolicyService,
+  WriteService,
 } from '../rpc/gen/origin_pb.js';
 import type { EventAnswer } from '../rpc/event-server.ts';
 import { type ListenAddress, startRpcServer } from '../rpc/rpc-server.ts';
@@ -36,6 +37,7 @@ import { createOriginService } from './services/origin-service.ts';
 import { type ExportConfiguration, OriginError } from './origin.ts';
 import { createPolicyService } from './services/policy-service.ts';
 import { PolicyStore } from './services/policy-store.ts';
+import { createWriteService } from './services/write-service.ts';
 import { Refusals } from './services/refusals.ts';
 import { openServedExport, type ServedExport } from './served-export.ts';
 
@@ -58,6 +60,8 @@ export interface StartOriginOptions {
   readonly access?: AccessLists;
   /** How long leases last; none: the usual. */
   readonly leases?: LeaseSettings;
+  /** How long a satellite waits for another's write; none: the usual. */
+  readonly writeWaitMs?: number;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: Metrics;
@@ -107,6 +111,7 @@ export async function startOrigin(options: StartOriginOptions): Promise<Origin> 
         rpcService(OriginService, createOriginService(context)),
         rpcService(LeaseService, createLeaseService({ ...context, policies })),
         rpcService(ChangeService, createChangeService(context)),
+        rpcService(WriteService, createWriteService(context)),
         rpcService(OriginAdminService, createOriginAdminService(context)),
         rpcService(PolicyService, createPolicyService({ ...context, policies })),
       ],

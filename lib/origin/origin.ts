@@ -22,6 +22,11 @@ import { PerigeeError } from '../base/errors.ts';
  * - `timeout`: the store did not answer within the bound
  * - `unavailable`: the store cannot be reached, or asks us to slow down
  * - `unsupported`: the satellite speaks another protocol
+ * - `busy`: another satellite has the write of this file, and did not end it within the bound
+ * - `fenced`: this write has ended, or another satellite has taken the file over: its token is stale
+ * - `upload-gone`: the upload was given up, or its place in the store was taken: the bytes are to be sent anew
+ * - `no-space`: the store is full, or the attributes of a file are
+ * - `read-only`: the export takes no changes
  */
 export type OriginErrorCode =
   | 'foreign'
@@ -37,7 +42,12 @@ export type OriginErrorCode =
   | 'denied'
   | 'timeout'
   | 'unavailable'
-  | 'unsupported';
+  | 'unsupported'
+  | 'busy'
+  | 'fenced'
+  | 'upload-gone'
+  | 'no-space'
+  | 'read-only';
 
 export class OriginError extends PerigeeError<OriginErrorCode> {
   override readonly layer = 'origin';
@@ -47,8 +57,7 @@ export interface ExportConfiguration {
   /** Letters, digits, `.`, `_`, `-`; at most 64; begins with a letter or digit. */
   readonly name: string;
   /**
-   * The store's URL. Parameters `mode`, `dirMode` (octal), `uid`, `gid` and `attributes` (`list` or `head`) are the
-   * origin's own and are taken out before a store sees it.
+   * The store's URL. The origin's own parameters (README.md) are taken out before a store sees it.
    */
   readonly url: string;
 }

@@ -20,6 +20,9 @@ import { Relocation } from './changes/relocation.ts';
 import { Revalidation } from './tree/revalidation.ts';
 import { StoreCalls } from './tree/store-calls.ts';
 import { Uploads } from './changes/uploads.ts';
+import { WriteSeats } from './changes/write-seats.ts';
+import { WRITE_WAIT_MS_DEFAULT, Writes } from './changes/writes.ts';
+import { parseExtended } from './tree/extended-attributes.ts';
 
 export interface ServedExport {
   readonly options: ExportOptions;
@@ -29,6 +32,8 @@ export interface ServedExport {
   readonly leases: ExportLeases;
   readonly uploads: Uploads;
   readonly names: NameChanges;
+  readonly writes: Writes;
+  readonly seats: WriteSeats;
   readonly revalidation: Revalidation;
   close(): Promise<void>;
 }
@@ -43,6 +48,8 @@ export async function openServedExport(
     readonly metrics: Metrics;
     /** None: the usual. */
     readonly leases?: LeaseSettings;
+    /** How long a satellite waits for another's write; none: the usual. */
+    readonly writeWaitMs?: number;
   },
 ): Promise<ServedExport> {
   const { index, clock, logger, metrics } = parts;
@@ -72,10 +79,17 @@ export async function openServedExport(
     used: (directory) => revalidation.soon(directory),
     listed: (directory) => revalidation.listed(directory),
   });
-  const changing = { ...shared, tree, leftovers, times: new DirectoryTimes(shared) };
+  const seats = new WriteSeats({ ...shared, sessions: gate });
+  const changing = { ...shared, tree, leftovers, times: new DirectoryTimes(shared), seats };
   const commits = new Commits(changing);
   const uploads = new Uploads({ ...changing, commits });
   const names = new NameChanges(changing);
+  const writeWaitMs = parts.writeWaitMs ?? WRITE_WAIT_MS_DEFAULT;
+  const writes = new Writes({ ...changing, uploads, commits, writeWaitMs });
+  gate.watchSessions({
+    succeeded: (earlier, session) => writes.succeed(earlier, session),
+    gone: (session) => seats.sessionGone(session),
+  });
   const relocation = new Relocation({ ...changing, isCommitting: (key) => commits.isCommitting(key) });
   commits.start();
   leftovers.start((leftover, signal) => relocation.run(leftover, signal));
@@ -87,6 +101,8 @@ export async function openServedExport(
     leases: gate,
     uploads,
     names,
+    writes,
+    seats,
     revalidation,
     async close() {
       gate.close();
@@ -120,6 +136,15 @@ async function describe(
   return isCertain ? toMessage(row, options) : 'unknown';
 }
 
+/** For changes. @throws OriginError `not-found`, `read-only` */
+export function findWritable(exports: ReadonlyMap<string, ServedExport>, name: string): ServedExport {
+  const found = findExport(exports, name);
+  if (!found.options.readOnly) return found;
+  throw new OriginError('read-only', `the export ${name} takes no changes`, {
+    hint: 'its URL at the origin says readOnly=true',
+  });
+}
+
 /** An inode as it travels: what its object does not carry comes from the export's defaults. */
 export function toMessage(inode: IndexedInode, options: ExportOptions): MessageInitShape<typeof InodeSchema> {
   const { version } = inode;
@@ -132,6 +157,7 @@ export function toMessage(inode: IndexedInode, options: ExportOptions): MessageI
     links: inode.kind === 'directory' ? 2 : 1,
     modifiedNs: inode.modifiedNs,
     changedNs: inode.changedNs,
+    ...(inode.extended === undefined ? {} : { extended: parseExtended(inode.extended) }),
   };
   if (inode.kind === 'symlink') {
     const target = inode.target ?? '';

@@ -20,6 +20,7 @@ import {
   OriginAdminService,
   OriginService,
   PolicyService,
+  WriteService,
 } from './gen/origin_pb.js';
 import { type LeaseStreamHandle, type LeaseStreamListener, openLeaseStream } from './lease-stream-client.ts';
 import { RpcError } from './rpc-errors.ts';
@@ -112,6 +113,15 @@ export function createOriginClient(options: {
     remove: unary(ChangeService.method.remove, CHANGE_DEADLINE_MS),
     rename: unary(ChangeService.method.rename, CHANGE_DEADLINE_MS),
     makeDirectory: unary(ChangeService.method.makeDirectory, CHANGE_DEADLINE_MS),
+    openWrite: unary(WriteService.method.openWrite, CHANGE_DEADLINE_MS),
+    beginWriteUpload: unary(WriteService.method.beginWriteUpload, CHANGE_DEADLINE_MS),
+    commitWrite: unary(WriteService.method.commitWrite, CHANGE_DEADLINE_MS),
+    endWrite: unary(WriteService.method.endWrite, CHANGE_DEADLINE_MS),
+    reclaimWrites: unary(WriteService.method.reclaimWrites, CHANGE_DEADLINE_MS),
+    makeName: unary(WriteService.method.makeName, CHANGE_DEADLINE_MS),
+    removeName: unary(WriteService.method.removeName, CHANGE_DEADLINE_MS),
+    renameName: unary(WriteService.method.renameName, CHANGE_DEADLINE_MS),
+    setAttributes: unary(WriteService.method.setAttributes, CHANGE_DEADLINE_MS),
     /** Figures so far, again and again; the last ones are the sum. Ends with the caller's signal. */
     async *refresh(
       request: { readonly exportName: string; readonly path: string; readonly recursive: boolean },

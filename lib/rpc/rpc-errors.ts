@@ -19,6 +19,11 @@ import { type AccessErrorCode } from './principal.ts';
  * - `unavailable`: the other side or the store behind it cannot be reached
  * - `unsupported`: the other side is of a release that has no such call
  * - `protocol`: the answer makes no sense, or whoever listens there is not one of us
+ * - `busy`: another satellite has the write of this file, and did not end it within the bound
+ * - `fenced`: this write has ended, or another satellite has taken the file over: its token is stale
+ * - `upload-gone`: the upload was given up, or its place in the store was taken: the bytes are to be sent anew
+ * - `no-space`: the store is full, or the attributes of a file are
+ * - `read-only`: the export takes no changes
  * - `failed`: a fault of the other side; its log has the cause
  * - `listen`: this side cannot listen at the address it was given
  */
@@ -34,6 +39,11 @@ export type RpcErrorCode =
   | 'unavailable'
   | 'unsupported'
   | 'protocol'
+  | 'busy'
+  | 'fenced'
+  | 'upload-gone'
+  | 'no-space'
+  | 'read-only'
   | 'failed'
   | 'listen';
 
@@ -58,6 +68,11 @@ const codeOf: Readonly<Record<string, Code>> = {
   timeout: Code.DeadlineExceeded,
   unavailable: Code.Unavailable,
   unsupported: Code.Unimplemented,
+  busy: Code.FailedPrecondition,
+  fenced: Code.Aborted,
+  'upload-gone': Code.FailedPrecondition,
+  'no-space': Code.ResourceExhausted,
+  'read-only': Code.PermissionDenied,
   failed: Code.Internal,
 } satisfies Partial<Record<RpcErrorCode | AccessErrorCode, Code>>;
 

@@ -156,7 +156,7 @@ t.test('a change in a directory that nobody holds performs at once', async (t) =
   const bench = new Bench();
   bench.want(1, 'a', chain(2, 1));
   t.strictSame(bench.effects, [{ kind: 'change-may-perform', change: 1 }]);
-  t.equal(bench.table.underChange(2n as InodeNumber, 'a'), 1);
+  t.equal(bench.table.underChange(2n as InodeNumber, 'a')?.change, 1);
   bench.finish(1);
   t.strictSame(bench.effects, [{ kind: 'change-ended', change: 1 }]);
   t.equal(bench.table.underChange(2n as InodeNumber, 'a'), undefined);

@@ -18,6 +18,7 @@ function file(tag: string, modifiedNs = 0n): Found {
       objectVersion: undefined,
       entityTag: tag,
       sizeBytes: 10,
+      storedS: undefined,
     },
     attributes: { modifiedNs, changedNs: modifiedNs },
     target: undefined,

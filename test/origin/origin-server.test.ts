@@ -166,7 +166,7 @@ t.test('epoch grows with every start', async (t) => {
     });
     epochs.push(exportInfo.epoch);
     ids.add(exportInfo.exportId);
-    t.match(exportInfo, { readOnly: true, storeUrl: 'memory://bucket' });
+    t.match(exportInfo, { readOnly: false, storeUrl: 'memory://bucket' });
     await namespace.close();
     await origin.close();
   }

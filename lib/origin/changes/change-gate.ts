@@ -2,7 +2,8 @@
  * The only way by which something that satellites may know is changed: see lib/lease/README.md.
  *
  * `run` makes names unknown to every holder, waits until that is so, performs the change, and tells holders what the
- * names are now. Changes that share a name exclude each other; lookups of a name under change wait for its end.
+ * names are now. Changes of the same name exclude each other, and lookups of a name under change wait for its end, but
+ * for names that changes share.
  */
 import type { SessionId } from '../../base/brand.ts';
 
@@ -12,14 +13,19 @@ export interface ChangedName {
   readonly name: string;
   /** The inode stays what it is; only its attributes change. */
   readonly attributesOnly?: boolean;
+  /**
+   * Other changes that share the name may perform at the same time, and lookups need not wait, but their answers are
+   * used once: for the times of a directory, which each change of its entries moves.
+   */
+  readonly isShared?: boolean;
 }
 
 export interface Change {
   readonly names: readonly ChangedName[];
   /** Directories that get another place. */
   readonly moved?: readonly number[];
-  /** The satellite that makes the change knows of it. */
-  readonly by?: SessionId;
+  /** The satellite that makes the change has withdrawn the names from itself; it is told of the end like all others. */
+  readonly by?: SessionId | undefined;
 }
 
 export interface ChangeGate {

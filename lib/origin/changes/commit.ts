@@ -1,22 +1,27 @@
 /**
- * Commits: an upload's object is completed and its name changes, as one.
+ * Commits: an upload's object is completed, or a small one put, and its name changes, as one.
  *
  * Guarantees: while the object changes no satellite holds the name; a name shows the old content or the new one whole,
  * whatever dies in between. The row of the upload says `committing` before the object is touched, and each object
  * carries the identity of its upload in its metadata: a commit whose outcome is not known, because an answer was lost
  * or the origin died, is settled by looking at what lies there, never by guessing. Until then no other commit touches
- * the object.
+ * the object, and nobody takes the write over.
+ * An upload whose file was renamed is completed at the key where it was begun, and moved from there (relocation.ts),
+ * unless another name has got that key since: `upload-gone`.
  */
+import type { SessionId } from '../../base/brand.ts';
 import type { Clock } from '../../base/clock.ts';
-import { describeError, invariant } from '../../base/errors.ts';
-import type { ObjectHead, ObjectMetadata, UploadedPart } from '../../store/object-store.ts';
+import { describeError } from '../../base/errors.ts';
+import type { ObjectMetadata, UploadedPart } from '../../store/object-store.ts';
 import type { Logger } from '../../telemetry/log.ts';
 import type { ChangeGate } from './change-gate.ts';
+import { CommitRecord, isMarker, type Stored } from './commit-record.ts';
+import { CommitTargets, type Target } from './commit-target.ts';
 import type { DirectoryTimes } from './directory-times.ts';
-import { noSuchPath, refuseDirectory, walkDirectories } from '../tree/export-paths.ts';
+import { walkDirectories } from '../tree/export-paths.ts';
 import type { ExportTree } from '../tree/export-tree.ts';
-import type { ChangedRows, Leftover, UploadRow } from '../index/index-changes.ts';
-import type { Found, IndexedInode } from '../index/index-rows.ts';
+import type { UploadRow } from '../index/index-changes.ts';
+import type { IndexedInode } from '../index/index-rows.ts';
 import type { Leftovers } from './leftovers.ts';
 import type { NamespaceIndex } from '../index/namespace-index.ts';
 import { OriginError } from '../origin.ts';
@@ -40,24 +45,36 @@ export interface CommitsOptions {
   readonly logger: Logger;
 }
 
-/** Where a commit puts its object. */
-interface Target {
-  readonly directory: number;
-  /** Directories that are to be made, and the leaf. The first one is what the change is about. */
-  readonly names: readonly [string, ...string[]];
-}
+/** What becomes the object: parts that were uploaded, or bytes, for which there is no upload and no row yet. */
+export type Content =
+  | { readonly kind: 'parts'; readonly parts: readonly UploadedPart[] }
+  | { readonly kind: 'bytes'; readonly bytes: Uint8Array; readonly isNew: boolean };
+
+/** Not a reason to try again: the name is something else by now, or has no place. */
+const PLACE_CODES: ReadonlySet<string> = new Set([
+  'not-found',
+  'not-directory',
+  'is-directory',
+  'exists',
+  'fenced',
+]);
 
 export class Commits {
   readonly #options: CommitsOptions;
+  readonly #targets: CommitTargets;
+  readonly #record: CommitRecord;
   /** Rows that say `committing` while nobody works on them. */
   readonly #unsettled = new Map<string, UploadRow>();
   readonly #settling = new Map<string, Promise<void>>();
-  /** Keys whose objects are being completed. */
-  readonly #keys = new Set<string>();
+  /** Keys whose objects are being completed, until they are. */
+  readonly #keys = new Map<string, Promise<void>>();
+  readonly #running = new Set<Promise<IndexedInode>>();
   readonly #closing = new AbortController();
 
   constructor(options: CommitsOptions) {
     this.#options = options;
+    this.#targets = new CommitTargets(options);
+    this.#record = new CommitRecord(options);
   }
 
   /** Settles what an earlier life has left in the middle. */
@@ -68,8 +85,9 @@ export class Commits {
     }
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.#closing.abort(new OriginError('unavailable', 'the origin ends'));
+    await Promise.allSettled(this.#running);
   }
 
   /** An object at this key may just be getting a name. */
@@ -78,54 +96,61 @@ export class Commits {
   }
 
   /** @throws OriginError */
-  async run(row: UploadRow, parts: readonly UploadedPart[]): Promise<IndexedInode> {
+  run(
+    row: UploadRow,
+    { content, by }: { readonly content: Content; readonly by?: SessionId | undefined },
+  ): Promise<IndexedInode> {
+    const running = this.#run(row, content, by).finally(() => this.#running.delete(running));
+    this.#running.add(running);
+    return running;
+  }
+
+  /** Resolves when the outcome of every commit of a write is known. @throws OriginError */
+  async settleWrite(write: string): Promise<void> {
+    for (const row of this.#unsettled.values()) if (row.write === write) await this.#settle(row);
+  }
+
+  async #run(draft: UploadRow, content: Content, by: SessionId | undefined): Promise<IndexedInode> {
+    const isNew = content.kind === 'bytes' && content.isNew;
     for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
-      const target = await this.#target(row);
+      const target = await this.#targets.of({ ...draft, isNew, isMarker: isMarker(draft) });
+      const row = content.kind === 'parts' ? draft : { ...draft, objectKey: target.naturalKey };
       await this.#settleOthers(row);
       await this.#freeKeys(row, target);
-      const result = await this.#atTarget(row, target, () => this.#perform(row, { target, parts }));
-      if (result === undefined) continue;
-      await this.#options.times.touch(target.directory);
-      return result;
+      const result = await this.#atTarget(row, { target, by }, () => this.#perform(row, target, content));
+      if (result !== undefined) return result;
     }
     const hint = 'try again';
     throw new OriginError('unavailable', 'others keep changing the directories of this path', { hint });
   }
 
   /** Runs inside the gate; undefined if the target was not what it was chosen by any more. */
-  #atTarget<T>(row: UploadRow, target: Target, run: () => Promise<T>): Promise<T | undefined> {
-    const { gate, index, exportId, leftovers } = this.#options;
-    const { directory, names } = target;
-    const key = { exportId, directory };
+  #atTarget<T>(
+    row: UploadRow,
+    { target, by }: { readonly target: Target; readonly by: SessionId | undefined },
+    run: () => Promise<T>,
+  ): Promise<T | undefined> {
+    const { gate, leftovers } = this.#options;
+    const { directory, names, touched } = target;
+    const { objectKey: key } = row;
     const perform = async (): Promise<T | undefined> => {
-      if ((await index.directory(key)) === undefined) return undefined;
-      const existing = await index.child(key, names[0]);
-      const replaces = names.length === 1 && !isMarker(row);
-      if (existing !== undefined && (!replaces || existing.kind === 'directory')) return undefined;
-      if (leftovers.has(row.objectKey)) return undefined;
-      this.#keys.add(row.objectKey);
-      return run().finally(() => this.#keys.delete(row.objectKey));
+      if (!(await this.#targets.isStillSo(target))) return undefined;
+      if (leftovers.has(key) || this.#keys.has(key)) return undefined;
+      // At the key of another name nobody else may begin anything.
+      const release = key === target.naturalKey ? undefined : leftovers.hold(key);
+      const running = run().finally(() => {
+        this.#keys.delete(key);
+        release?.();
+      });
+      const ended = running.then(
+        () => undefined,
+        () => undefined,
+      );
+      this.#keys.set(key, ended);
+      return running;
     };
-    return gate.run({ names: [{ directory, name: names[0] }] }, perform, this.#closing.signal);
-  }
-
-  /** @throws OriginError `not-found`, `not-directory`, `is-directory`, `exists` */
-  async #target(row: UploadRow): Promise<Target> {
-    const { tree, index, exportId } = this.#options;
-    const leaf = row.names.at(-1);
-    invariant(leaf !== undefined, 'an upload has a name');
-    if ((await index.directory({ exportId, directory: row.directory })) === undefined) {
-      throw noSuchPath(row.names.join('/'));
-    }
-    const { directory, missing } = await walkDirectories(tree, row.names.slice(0, -1), row.directory);
-    const [first, ...rest] = missing;
-    if (first !== undefined) return { directory, names: [first, ...rest, leaf] };
-    const existing = await tree.lookup(directory, leaf);
-    if (isMarker(row) && existing !== undefined) {
-      throw new OriginError('exists', `there is ${JSON.stringify(leaf)} already`);
-    }
-    refuseDirectory(leaf, existing);
-    return { directory, names: [leaf] };
+    const change = { names: [{ directory, name: names[0] }, ...touched.names], by };
+    return gate.run(change, perform, this.#closing.signal);
   }
 
   /** What was removed or renamed must have left the keys that the new object and its directories get. */
@@ -137,45 +162,78 @@ export class Commits {
       await leftovers.freed(`${segments.slice(0, length).join('/')}/`);
     }
     await leftovers.freed(row.objectKey);
+    await this.#keys.get(row.objectKey);
   }
 
-  async #perform(
-    row: UploadRow,
-    given: { readonly target: Target; readonly parts: readonly UploadedPart[] },
-  ): Promise<IndexedInode> {
-    const { index, store } = this.#options;
-    index.changes.durably((rows) => rows.setUploadState(row.upload, 'committing'));
-    let head: ObjectHead | undefined;
+  async #perform(draft: UploadRow, target: Target, content: Content): Promise<IndexedInode> {
+    const { index } = this.#options;
+    const row = { ...draft, state: 'committing' } as const;
+    if (row.objectKey !== target.naturalKey) await this.#expectFree(row);
+    index.changes.durably((rows) => {
+      if (content.kind === 'parts') rows.setUploadState(row.upload, row);
+      else rows.insertUpload(row);
+    });
+    let stored: Stored | undefined;
     try {
-      await this.#complete(row, given.parts);
-      head = await store.head(row.objectKey);
+      stored = await this.#store(row, content);
     } catch (error) {
-      head = await this.#lookAfter(row, error);
-      if (head === undefined) {
+      stored = await this.#lookAfter(row, error);
+      if (stored === undefined) {
         this.#forget(row);
         throw error;
       }
     }
-    if (head === undefined) {
+    if (stored === undefined) {
       this.#forget(row);
       throw new OriginError('unavailable', `${row.objectKey} was deleted in the store as soon as it was put`);
     }
-    return this.#record(row, { target: given.target, head });
+    return this.#recordOrSettle(row, target, stored);
   }
 
-  async #complete(row: UploadRow, parts: readonly UploadedPart[]): Promise<void> {
+  /** Bytes need one call: what lies there is known without asking. */
+  async #store(row: UploadRow, content: Content): Promise<Stored | undefined> {
+    const { store, clock } = this.#options;
+    const { objectKey: key, storeUpload: uploadId } = row;
+    const metadata = metadataOf(row);
+    if (content.kind === 'parts' && content.parts.length > 0) {
+      await store.completeUpload({ key, uploadId, parts: content.parts });
+      return this.#ask(row);
+    }
+    const bytes = content.kind === 'bytes' ? content.bytes : new Uint8Array();
+    const { entityTag, versionId } = await store.put(key, bytes, metadata);
+    if (uploadId !== '') await this.#abort(row);
+    const modifiedMs = clock.wallMs();
+    const head = { key, sizeBytes: bytes.length, entityTag, versionId, modifiedMs, metadata };
+    return { head, isAsked: false };
+  }
+
+  async #ask({ objectKey }: UploadRow): Promise<Stored | undefined> {
+    const head = await this.#options.store.head(objectKey);
+    return head && { head, isAsked: true };
+  }
+
+  /** Nothing was uploaded to it. */
+  async #abort({ objectKey: key, storeUpload: uploadId }: UploadRow): Promise<void> {
     const { store, logger } = this.#options;
-    const upload = { key: row.objectKey, uploadId: row.storeUpload };
-    if (parts.length > 0) return void (await store.completeUpload({ ...upload, parts }));
-    await store.putEmpty(row.objectKey, metadataOf(row));
-    if (row.storeUpload === '') return;
-    await store.abortUpload(upload).catch((error: unknown) => {
-      logger.warn({ key: row.objectKey }, `an empty upload stays in the store: ${describeError(error)}`);
+    await store.abortUpload({ key, uploadId }).catch((error: unknown) => {
+      logger.warn({ key }, `an empty upload stays in the store: ${describeError(error)}`);
+    });
+  }
+
+  /** The file was renamed since: its upload may be completed only if nobody else lies there. @throws `upload-gone` */
+  async #expectFree(row: UploadRow): Promise<void> {
+    const { store, index } = this.#options;
+    const { objectKey: key, storeUpload: uploadId } = row;
+    if ((await store.head(key)) === undefined) return;
+    if (uploadId !== '') await store.abortUpload({ key, uploadId });
+    index.changes.durably((rows) => rows.deleteUpload(row.upload));
+    throw new OriginError('upload-gone', `${key}, where the upload was begun, belongs to another file now`, {
+      hint: 'upload it anew',
     });
   }
 
   /** @throws OriginError `unavailable`: it is not known yet, and will be found out */
-  async #lookAfter(row: UploadRow, cause: unknown): Promise<ObjectHead | undefined> {
+  async #lookAfter(row: UploadRow, cause: unknown): Promise<Stored | undefined> {
     try {
       return await this.#look(row);
     } catch {
@@ -188,87 +246,33 @@ export class Commits {
   }
 
   /** The object of this upload, if it lies in the store; afterwards it cannot come to lie there any more. */
-  async #look(row: UploadRow): Promise<ObjectHead | undefined> {
+  async #look(row: UploadRow): Promise<Stored | undefined> {
     const { store } = this.#options;
-    const isOurs = (head: ObjectHead | undefined): boolean => head?.metadata[UPLOAD_METADATA] === row.upload;
-    const head = await store.head(row.objectKey);
-    if (isOurs(head)) return head;
+    const isOurs = (stored: Stored | undefined): boolean =>
+      stored?.head.metadata[UPLOAD_METADATA] === row.upload;
+    const stored = await this.#ask(row);
+    if (isOurs(stored)) return stored;
     if (row.storeUpload === '') return undefined;
     await store.abortUpload({ key: row.objectKey, uploadId: row.storeUpload });
-    const again = await store.head(row.objectKey);
+    const again = await this.#ask(row);
     return isOurs(again) ? again : undefined;
   }
 
-  /** One transaction: what lies in the store is what the name means, and the upload is done. */
-  async #record(
-    row: UploadRow,
-    given: { readonly target: Target; readonly head: ObjectHead },
-  ): Promise<IndexedInode> {
-    const { index, tree, leftovers, store } = this.#options;
-    const { target, head } = given;
-    const found = isMarker(row) ? tree.probe.foundMarker(head) : await tree.probe.foundObject(head);
-    const left: Leftover[] = [];
-    let placed: IndexedInode | undefined;
+  async #recordOrSettle(row: UploadRow, target: Target, stored: Stored): Promise<IndexedInode> {
     try {
-      placed = index.changes.durably((rows) => {
-        rows.deleteUpload(row.upload);
-        return this.#place(rows, { row, target, found, left });
-      });
+      return await this.#record.run(row, target, stored);
     } catch (error) {
-      this.#settleLater(row, RECOVERY_RETRY_MS);
+      if (!(error instanceof OriginError)) this.#settleLater(row, RECOVERY_RETRY_MS);
       throw error;
     }
-    if (placed === undefined) {
-      // The directory was removed while its new file was completed.
-      await store.delete(row.objectKey, head.entityTag);
-      throw noSuchPath(row.names.join('/'));
-    }
-    tree.questions.changed(target.directory, [target.names[0]]);
-    tree.absences.drop(target.directory, target.names[0]);
-    leftovers.add(left);
-    return placed;
-  }
-
-  #place(
-    rows: ChangedRows,
-    given: {
-      readonly row: UploadRow;
-      readonly target: Target;
-      readonly found: Found;
-      readonly left: Leftover[];
-    },
-  ): IndexedInode | undefined {
-    const { exportId, tree } = this.#options;
-    const { row, target, found, left } = given;
-    const names = [...target.names];
-    const leaf = names.pop() ?? '';
-    let key = { exportId, directory: target.directory };
-    for (const name of names) {
-      const made = rows.place(key, name, tree.probe.listedDirectory());
-      if (made === undefined) return undefined;
-      key = { exportId, directory: made.inode };
-    }
-    const replaced = rows.child(key, leaf)?.version;
-    const placed = rows.place(key, leaf, found);
-    const parent = rows.directory(key);
-    if (placed === undefined || parent === undefined) return undefined;
-    if (replaced !== undefined && replaced.objectKey !== row.objectKey) {
-      left.push({ key: replaced.objectKey, entityTag: replaced.entityTag, inode: undefined });
-    }
-    // The directory has got other keys since the upload began: the object follows.
-    if (parent.keyPrefix + leaf + (isMarker(row) ? '/' : '') !== row.objectKey) {
-      if (isMarker(row)) rows.setKeyPrefix(exportId, placed.inode, row.objectKey);
-      const entityTag = placed.version?.entityTag;
-      left.push({ key: row.objectKey, entityTag, inode: placed.inode });
-    }
-    for (const leftover of left) rows.putLeftover(exportId, leftover);
-    return placed;
   }
 
   #forget(row: UploadRow): void {
     this.#options.index.changes.durably((rows) => rows.deleteUpload(row.upload));
     this.#unsettled.delete(row.upload);
   }
+
+  // --- What is not known ---
 
   #settleLater(row: UploadRow, delayMs: number): void {
     const { clock, logger } = this.#options;
@@ -299,44 +303,43 @@ export class Commits {
   }
 
   async #settleOnce(row: UploadRow): Promise<void> {
-    for (let isSettled = false; !isSettled;) {
-      const target = await this.#target(row).catch((error: unknown) => {
-        if (error instanceof OriginError && PATH_CODES.has(error.code)) return undefined;
+    const draft = { ...row, isMarker: isMarker(row), isNew: isMarker(row) };
+    for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+      const target = await this.#targets.of(draft).catch((error: unknown) => {
+        if (error instanceof OriginError && PLACE_CODES.has(error.code)) return undefined;
         throw error;
       });
       if (target === undefined) return this.#discard(row);
-      const settled = await this.#atTarget(row, target, async () => {
-        const head = await this.#look(row);
-        if (head === undefined) this.#forget(row);
-        else await this.#record(row, { target, head });
+      const isSettled = await this.#atTarget(row, { target, by: undefined }, async () => {
+        const stored = await this.#look(row);
+        if (stored === undefined) this.#forget(row);
+        else await this.#record.run(row, target, stored);
         return true;
       });
-      isSettled = settled === true;
+      if (isSettled === undefined) continue;
+      this.#unsettled.delete(row.upload);
+      return;
     }
-    this.#unsettled.delete(row.upload);
+    throw new OriginError('unavailable', `what is at ${row.objectKey} keeps changing`);
   }
 
   /** Its name is something else by now, or has no place. */
   async #discard(row: UploadRow): Promise<void> {
     const { store, tree } = this.#options;
-    const head = await this.#look(row);
-    const { missing } = await walkDirectories(tree, row.names.slice(0, -1), row.directory).catch(() => ({
-      missing: row.names,
-    }));
+    const stored = await this.#look(row);
+    const isMeant =
+      row.write === undefined &&
+      (await walkDirectories(tree, row.names.slice(0, -1), row.directory).then(
+        ({ missing }) => missing.length === 0,
+        () => false,
+      ));
     // A directory of that name, found meanwhile, is the one that was made.
-    if (head !== undefined && missing.length > 0) await store.delete(row.objectKey, head.entityTag);
+    if (stored !== undefined && !isMeant) await store.delete(row.objectKey, stored.head.entityTag);
     this.#forget(row);
   }
 }
 
-const PATH_CODES: ReadonlySet<string> = new Set(['not-found', 'not-directory', 'is-directory', 'exists']);
-
 /** The metadata that the object gets. */
 export function metadataOf(row: UploadRow): ObjectMetadata {
   return { ...(JSON.parse(row.attributes) as ObjectMetadata), [UPLOAD_METADATA]: row.upload };
-}
-
-/** The object carries the attributes of a directory. */
-function isMarker(row: UploadRow): boolean {
-  return row.objectKey.endsWith('/');
 }

@@ -1,59 +1,66 @@
 /**
- * Moves the times of a directory when its entries have changed.
+ * Moves the times of a directory with its entries, in the same pass of the gate and the same transaction.
  *
- * A change of its own that follows the change of the entry, so that many changes in one directory do not wait for each
- * other; those that come while one waits for the gate share it. Whoever sees the new time sees the new entries.
+ * The times are a name that changes share, so changes in one directory do not wait for each other. They never go back.
  */
 import { ROOT_INODE } from '../../base/brand.ts';
 import type { Clock } from '../../base/clock.ts';
-import type { ChangedName, ChangeGate } from './change-gate.ts';
+import type { ChangedName } from './change-gate.ts';
+import type { ChangedRows } from '../index/index-changes.ts';
 import type { IndexedInode } from '../index/index-rows.ts';
 import type { NamespaceIndex } from '../index/namespace-index.ts';
 
 const NS_PER_MS = 1_000_000n;
 
+/** Directories whose times a change moves. */
+export interface TouchedDirectories {
+  /** For the gate. */
+  readonly names: readonly ChangedName[];
+  /** Inside the gate: their places are those that the gate was told. */
+  isStillSo(): Promise<boolean>;
+  /** In the transaction of the change. */
+  apply(rows: ChangedRows): void;
+}
+
 export class DirectoryTimes {
   readonly #exportId: number;
   readonly #index: NamespaceIndex;
-  readonly #gate: ChangeGate;
   readonly #clock: Clock;
-  /** Not begun yet. */
-  readonly #waiting = new Map<number, Promise<void>>();
 
-  constructor(options: {
-    readonly exportId: number;
-    readonly index: NamespaceIndex;
-    readonly gate: ChangeGate;
-    readonly clock: Clock;
-  }) {
+  constructor(options: { readonly exportId: number; readonly index: NamespaceIndex; readonly clock: Clock }) {
     this.#exportId = options.exportId;
     this.#index = options.index;
-    this.#gate = options.gate;
     this.#clock = options.clock;
   }
 
-  touch(directory: number): Promise<void> {
-    let touch = this.#waiting.get(directory);
-    if (touch === undefined) {
-      touch = this.#touch(directory).finally(() => this.#waiting.delete(directory));
-      this.#waiting.set(directory, touch);
-    }
-    return touch;
+  async of(...directories: readonly number[]): Promise<TouchedDirectories> {
+    const distinct = [...new Set(directories)];
+    const rows = await this.#rows(distinct);
+    return {
+      names: rows.flatMap((row) => (row === undefined ? [] : { ...attributesName(row), isShared: true })),
+      isStillSo: async () => {
+        const now = await this.#rows(distinct);
+        return now.every((row, at) => row?.parent === rows[at]?.parent && row?.name === rows[at]?.name);
+      },
+      apply: (changed) => {
+        for (const directory of distinct) this.#touch(changed, directory);
+      },
+    };
   }
 
-  async #touch(directory: number): Promise<void> {
-    const row = await this.#index.inode(this.#exportId, directory);
-    if (row === undefined) return;
-    await this.#gate.run({ names: [attributesName(row)] }, async () => {
-      this.#waiting.delete(directory);
-      const nowNs = BigInt(Math.round(this.#clock.wallMs())) * NS_PER_MS;
-      this.#index.changes.quickly((rows) => {
-        const now = rows.inode(this.#exportId, directory);
-        // Renamed meanwhile: the rename has told of it.
-        if (now?.parent !== row.parent || now.name !== row.name) return;
-        rows.setTimes(this.#exportId, directory, nowNs > now.modifiedNs ? nowNs : now.modifiedNs);
-      });
-    });
+  get nowNs(): bigint {
+    return BigInt(Math.round(this.#clock.wallMs())) * NS_PER_MS;
+  }
+
+  #rows(directories: readonly number[]): Promise<(IndexedInode | undefined)[]> {
+    return Promise.all(directories.map((directory) => this.#index.inode(this.#exportId, directory)));
+  }
+
+  #touch(rows: ChangedRows, directory: number): void {
+    const now = rows.inode(this.#exportId, directory);
+    if (now === undefined) return;
+    const { nowNs } = this;
+    rows.setTimes(this.#exportId, directory, nowNs > now.modifiedNs ? nowNs : now.modifiedNs);
   }
 }
 

@@ -1,5 +1,6 @@
 /**
- * New contents of files, symlinks, and directories with attributes: begun here, made real by `commit.ts`.
+ * New contents of files, symlinks, and directories with attributes: begun here, made real by `commit.ts`; by paths for
+ * tools, by writes (`writes.ts`) and places for satellites.
  *
  * `begin` fixes the object's key and opens a multipart upload there; the caller uploads parts straight to the store,
  * and only the origin completes it. What a row holds survives a restart. An upload that nobody commits is aborted
@@ -8,11 +9,14 @@
 import { describeError } from '../../base/errors.ts';
 import { randomId } from '../../base/prng.ts';
 import type { ObjectMetadata, UploadedPart } from '../../store/object-store.ts';
+import type { SessionId } from '../../base/brand.ts';
 import { type Commits, type CommitsOptions, metadataOf } from './commit.ts';
 import {
+  locateAt,
   noSuchPath,
   parseChildPath,
   parsePath,
+  type Place,
   refuseDirectory,
   walkDirectories,
 } from '../tree/export-paths.ts';
@@ -57,13 +61,29 @@ export class Uploads {
     path: string,
     options: { readonly metadata: ObjectMetadata; readonly empty: boolean },
   ): Promise<BegunUpload> {
-    const { tree, store } = this.#options;
+    const { tree } = this.#options;
     const { parents, name } = parseChildPath(path);
     this.#admit();
     const { directory, missing } = await walkDirectories(tree, parents);
     if (missing.length === 0) refuseDirectory(path, await tree.lookup(directory, name));
-    const row = await this.#newRow(directory, { names: [...missing, name], suffix: '', ...options });
-    const storeUpload = options.empty ? '' : await store.createUpload(row.objectKey, metadataOf(row));
+    const row = await this.#newRow(directory, { names: [...missing, name], ...options });
+    if (!options.empty) return this.#begin(row);
+    this.#insert(row);
+    return { upload: row.upload, objectKey: row.objectKey, storeUpload: '' };
+  }
+
+  /** The next version of a write's file, which has this place now. @throws OriginError */
+  async beginFor(
+    write: string,
+    { place, metadata }: { readonly place: Place; readonly metadata: ObjectMetadata },
+  ): Promise<BegunUpload> {
+    this.#admit();
+    const row = await this.#newRow(place.directory, { names: [place.name], metadata });
+    return this.#begin({ ...row, names: [], write });
+  }
+
+  async #begin(row: UploadRow): Promise<BegunUpload> {
+    const storeUpload = await this.#options.store.createUpload(row.objectKey, metadataOf(row));
     this.#insert({ ...row, storeUpload });
     return { upload: row.upload, objectKey: row.objectKey, storeUpload };
   }
@@ -77,13 +97,73 @@ export class Uploads {
     if (done !== undefined) return done;
     const { index, exportId, store } = this.#options;
     const row = index.changes.upload(upload);
-    if (row?.exportId !== exportId || row.state !== 'open') {
+    if (row?.exportId !== exportId || row.state !== 'open' || row.write !== undefined) {
       throw new OriginError('not-found', 'there is no such upload', {
         hint: 'it was committed, aborted, or left alone for too long; begin anew',
       });
     }
     checkParts(content, store.abilities.partsMax);
     return this.#commit(row, content.parts);
+  }
+
+  /** An upload of a write, to be committed. @throws OriginError `upload-gone`, `invalid` */
+  take(
+    upload: string,
+    {
+      write,
+      ...content
+    }: {
+      readonly write: string;
+      readonly parts: readonly UploadedPart[];
+      readonly sizeBytes: number;
+    },
+  ): UploadRow {
+    const { index, store } = this.#options;
+    const row = index.changes.upload(upload);
+    if (row?.write !== write || row.state !== 'open') {
+      throw new OriginError('upload-gone', 'there is no such upload any more', { hint: 'upload it anew' });
+    }
+    checkParts(content, store.abilities.partsMax);
+    return row;
+  }
+
+  /** For bytes of a write that are put by the commit itself: in no table before, and the write knows the place. */
+  draftFor(write: string, metadata: ObjectMetadata): UploadRow {
+    return { ...this.#rowOf(0, { names: [], objectKey: '', metadata }), write };
+  }
+
+  /** Those of a write that nobody will commit. @throws OriginError */
+  async abortOf(write: string): Promise<void> {
+    for (const { upload } of this.#options.index.changes.uploadsOf(write)) await this.abort(upload);
+  }
+
+  /** A directory, or a symlink where its metadata says so. @throws OriginError `exists` and others */
+  async makeAt(
+    place: Place,
+    made: {
+      readonly kind: 'directory' | 'symlink';
+      readonly metadata: ObjectMetadata;
+      readonly by: SessionId | undefined;
+    },
+  ): Promise<IndexedInode> {
+    this.#options.leftovers.admit();
+    const { directory, name } = await locateAt(this.#options.tree, place);
+    return this.#make(directory, { names: [name], ...made });
+  }
+
+  #make(
+    directory: number,
+    made: {
+      readonly names: readonly string[];
+      readonly kind: 'directory' | 'symlink';
+      readonly metadata: ObjectMetadata;
+      readonly by?: SessionId | undefined;
+    },
+  ): Promise<IndexedInode> {
+    const objectKey = made.kind === 'directory' ? '/' : '';
+    const row = this.#rowOf(directory, { ...made, objectKey });
+    const content = { kind: 'bytes', bytes: new Uint8Array(), isNew: true } as const;
+    return this.#commits.run(row, { content, by: made.by });
   }
 
   /** Aborting what is not there succeeds. @throws OriginError */
@@ -112,13 +192,11 @@ export class Uploads {
     if (missing.length > 1 && !options.parents) {
       throw noSuchPath(names.slice(0, names.length - missing.length + 1).join('/'));
     }
-    this.#admit();
-    const row = await this.#newRow(directory, { names: missing, suffix: '/', metadata: options.metadata });
-    this.#insert(row);
+    this.#options.leftovers.admit();
     try {
-      return await this.#commit(row, []);
+      const { metadata } = options;
+      return await this.#make(directory, { names: missing, kind: 'directory', metadata });
     } catch (error) {
-      await this.abort(row.upload);
       // Another has made it at the same time.
       if (options.parents && error instanceof OriginError && error.code === 'exists') {
         return this.makeDirectory(path, options);
@@ -141,8 +219,7 @@ export class Uploads {
 
   async close(): Promise<void> {
     this.#stopExpiry();
-    this.#commits.close();
-    await Promise.allSettled(this.#committing.values());
+    await this.#commits.close();
   }
 
   #admit(): void {
@@ -161,31 +238,40 @@ export class Uploads {
 
   async #newRow(
     directory: number,
-    file: {
-      readonly names: readonly string[];
-      readonly suffix: '' | '/';
-      readonly metadata: ObjectMetadata;
-    },
+    file: { readonly names: readonly string[]; readonly metadata: ObjectMetadata },
   ): Promise<UploadRow> {
-    const { exportId, index, clock } = this.#options;
+    const { exportId, index } = this.#options;
     const parent = await index.directory({ exportId, directory });
     if (parent === undefined) throw noSuchPath(file.names.join('/'));
+    return this.#rowOf(directory, { ...file, objectKey: parent.keyPrefix + file.names.join('/') });
+  }
+
+  #rowOf(
+    directory: number,
+    file: {
+      readonly names: readonly string[];
+      readonly objectKey: string;
+      readonly metadata: ObjectMetadata;
+    },
+  ): UploadRow {
+    const { exportId, clock } = this.#options;
     return {
+      ...{ exportId, directory },
       upload: randomId(UPLOAD_ID_BYTES),
-      exportId,
-      directory,
       names: file.names,
-      objectKey: parent.keyPrefix + file.names.join('/') + file.suffix,
+      objectKey: file.objectKey,
       storeUpload: '',
       attributes: JSON.stringify(file.metadata),
       state: 'open',
       begunMs: Math.round(clock.wallMs()),
+      write: undefined,
+      commit: undefined,
     };
   }
 
   async #commit(row: UploadRow, parts: readonly UploadedPart[]): Promise<IndexedInode> {
     const { index } = this.#options;
-    const running = this.#commits.run(row, parts).finally(() => {
+    const running = this.#commits.run(row, { content: { kind: 'parts', parts } }).finally(() => {
       this.#committing.delete(row.upload);
       if (index.changes.upload(row.upload) === undefined) this.#openMs.delete(row.upload);
     });

@@ -3,21 +3,24 @@
  * acknowledged survives the death of the host, and one that was not is there whole or not at all.
  *
  * Beside the rows of names there are two kinds of promises to the object store, kept after a restart: `uploads` that
- * may have been completed, and `leftovers`, keys that are to be emptied.
+ * may have been completed, and `leftovers`, keys that are to be emptied; and one kind to satellites: `writes`.
  */
 import { sql } from 'kysely';
 import type { IndexDatabase } from './index-database.ts';
 import { merge } from './index-merge.ts';
 import {
+  attributeColumns,
+  type CarriedAttributes,
   type Found,
   type IndexedDirectory,
   type IndexedInode,
   type IndexedVersion,
   splitNs,
 } from './index-rows.ts';
-import type { IndexSchema } from './index-schema.ts';
+import type { DirectoryState, IndexSchema } from './index-schema.ts';
 import type { IndexStatements } from './index-statements.ts';
 import type { DirectoryKey, IndexWriter } from './index-writer.ts';
+import { fromJson, toJson, WriteRows } from './write-rows.ts';
 
 export interface UploadRow {
   readonly upload: string;
@@ -29,6 +32,19 @@ export interface UploadRow {
   readonly attributes: string;
   readonly state: 'open' | 'committing';
   readonly begunMs: number;
+  /** Of which write it makes a version: that tells the place, and `names` is empty. */
+  readonly write: string | undefined;
+  /** While it is committed for a write. */
+  readonly commit: WriteCommit | undefined;
+}
+
+/** What a commit makes of a write. */
+export interface WriteCommit {
+  /** The same one again has the same result. */
+  readonly operation: string;
+  /** The write ends with it. */
+  readonly isLast: boolean;
+  readonly attributes: CarriedAttributes;
 }
 
 export interface Leftover {
@@ -45,12 +61,15 @@ export class IndexChanges {
   readonly #statements: ReturnType<typeof prepareChangeStatements>;
   readonly #rows: IndexStatements;
   readonly #writer: IndexWriter;
+  /** To be changed inside `durably` and `quickly`. */
+  readonly writes: WriteRows;
 
   constructor(options: {
     readonly database: IndexDatabase;
     readonly statements: IndexStatements;
     readonly writer: IndexWriter;
   }) {
+    this.writes = new WriteRows(options.database);
     this.#database = options.database;
     this.#rows = options.statements;
     this.#writer = options.writer;
@@ -65,6 +84,7 @@ export class IndexChanges {
 
   /** All or nothing; the death of the host may undo it. For what is found out again. */
   quickly<T>(work: (rows: ChangedRows) => T): T {
+    this.#writer.reserve(INODES_OF_CHANGE_MAX);
     return this.#database.transaction(() => work(this.#changedRows()));
   }
 
@@ -77,6 +97,10 @@ export class IndexChanges {
     return this.#statements.uploads.all({ export: exportId }).map(uploadOf);
   }
 
+  uploadsOf(write: string): UploadRow[] {
+    return this.#statements.uploadsOf.all({ write }).map(uploadOf);
+  }
+
   leftovers(exportId: number): Leftover[] {
     return this.#statements.leftovers.all({ export: exportId }).map(({ key, entity_tag, inode }) => ({
       key,
@@ -86,7 +110,8 @@ export class IndexChanges {
   }
 
   #changedRows(): ChangedRows {
-    return new ChangedRows({ rows: this.#rows, statements: this.#statements, writer: this.#writer });
+    const { writes } = this;
+    return new ChangedRows({ rows: this.#rows, statements: this.#statements, writer: this.#writer, writes });
   }
 }
 
@@ -95,12 +120,15 @@ export class ChangedRows {
   readonly #rows: IndexStatements;
   readonly #statements: ReturnType<typeof prepareChangeStatements>;
   readonly #writer: IndexWriter;
+  readonly writes: WriteRows;
 
   constructor(options: {
     readonly rows: IndexStatements;
     readonly statements: ReturnType<typeof prepareChangeStatements>;
     readonly writer: IndexWriter;
+    readonly writes: WriteRows;
   }) {
+    this.writes = options.writes;
     this.#rows = options.rows;
     this.#statements = options.statements;
     this.#writer = options.writer;
@@ -135,16 +163,49 @@ export class ChangedRows {
     );
   }
 
-  /** Undefined: the directory is gone. */
-  place(key: DirectoryKey, name: string, found: Found): IndexedInode | undefined {
+  /**
+   * What was committed under a name. Undefined: the directory is gone.
+   *
+   * @param options.inode the number that it gets if the name is new
+   */
+  place(
+    key: DirectoryKey,
+    name: string,
+    found: Found,
+    options: { readonly inode?: number | undefined } = {},
+  ): IndexedInode | undefined {
     const parent = this.directory(key);
     if (parent === undefined) return undefined;
     const { keyPrefix } = parent;
     const existing = this.child(key, name);
-    const at = { ...key, keyPrefix, name, evidence: 'object', listed: parent.state !== 'unlisted' } as const;
-    const merged = merge(existing, found, { evidence: 'object', naturalKey: keyPrefix + name });
+    const evidence = 'commit';
+    const at = {
+      ...key,
+      ...options,
+      keyPrefix,
+      name,
+      evidence,
+      listed: parent.state !== 'unlisted',
+    } as const;
+    const merged = merge(existing, found, { evidence, naturalKey: keyPrefix + name });
     this.#writer.write(at, existing, merged);
     return this.child(key, name);
+  }
+
+  /** Nothing lies in a directory that was just made. */
+  setListed(exportId: number, directory: number): void {
+    const state = 'listed' satisfies DirectoryState;
+    this.#rows.setDirectory.run({ export: exportId, inode: directory, state, listed_through: null });
+    this.#writer.totalsOf(exportId).directoriesListed += 1;
+  }
+
+  /** A number that will be placed later. */
+  newInode(): number {
+    return this.#writer.newInode();
+  }
+
+  setAttributes(exportId: number, inode: number, attributes: CarriedAttributes): void {
+    this.#rows.setAttributes.run({ export: exportId, inode, ...attributeColumns(attributes) });
   }
 
   remove(exportId: number, row: IndexedInode): void {
@@ -181,11 +242,17 @@ export class ChangedRows {
       attributes: row.attributes,
       state: row.state,
       begun_ms: row.begunMs,
+      write: row.write ?? null,
+      commit: row.commit === undefined ? null : toJson(row.commit),
     });
   }
 
-  setUploadState(upload: string, state: UploadRow['state']): void {
-    this.#statements.setUploadState.run({ upload, state });
+  setUploadState(upload: string, { state, commit }: Pick<UploadRow, 'state' | 'commit'>): void {
+    this.#statements.setUploadState.run({
+      upload,
+      state,
+      commit: commit === undefined ? null : toJson(commit),
+    });
   }
 
   deleteUpload(upload: string): void {
@@ -213,6 +280,8 @@ function uploadOf(row: IndexSchema['uploads']): UploadRow {
     attributes: row.attributes,
     state: row.state,
     begunMs: row.begun_ms,
+    write: row.write ?? undefined,
+    commit: row.commit === null ? undefined : fromJson<WriteCommit>(row.commit),
   };
 }
 
@@ -226,7 +295,9 @@ function prepareChangeStatements(database: IndexDatabase) {
     | 'store_upload'
     | 'attributes'
     | 'state'
-    | 'begun_ms';
+    | 'begun_ms'
+    | 'write'
+    | 'commit';
   return {
     upload: database.prepare<IndexSchema['uploads'], 'upload'>((db, p) =>
       db.selectFrom('uploads').selectAll().where('upload', '=', p('upload')),
@@ -245,12 +316,17 @@ function prepareChangeStatements(database: IndexDatabase) {
         attributes: p('attributes'),
         state: p('state'),
         begun_ms: p('begun_ms'),
+        write: p('write'),
+        commit: p('commit'),
       }),
     ),
-    setUploadState: database.prepare<unknown, 'upload' | 'state'>((db, p) =>
+    uploadsOf: database.prepare<IndexSchema['uploads'], 'write'>((db, p) =>
+      db.selectFrom('uploads').selectAll().where('write', '=', p('write')),
+    ),
+    setUploadState: database.prepare<unknown, 'upload' | 'state' | 'commit'>((db, p) =>
       db
         .updateTable('uploads')
-        .set({ state: p('state') })
+        .set({ state: p('state'), commit: p('commit') })
         .where('upload', '=', p('upload')),
     ),
     deleteUpload: database.prepare<unknown, 'upload'>((db, p) =>

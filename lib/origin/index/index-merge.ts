@@ -13,8 +13,8 @@ export type Merge =
   /** Neither a row nor a finding. */
   | { readonly kind: 'none' }
   | { readonly kind: 'insert'; readonly found: Found }
-  /** The finding tells nothing new; `met`: it is evidence that the row is still there. */
-  | { readonly kind: 'keep'; readonly met: boolean }
+  /** Nothing new; `met`: it is evidence that the row is still there; `storedS`: when the object was put, learnt now. */
+  | { readonly kind: 'keep'; readonly met: boolean; readonly storedS?: number | undefined }
   | {
       readonly kind: 'update';
       readonly found: Found;
@@ -37,7 +37,11 @@ export function merge(
     if (isDisplaced(existing, at.naturalKey)) return { kind: 'keep', met: true };
     if (isOldNews(existing, found)) {
       // An object beside a directory of its name is hidden, and no evidence for the directory.
-      return { kind: 'keep', met: found.kind === 'directory' || existing.kind !== 'directory' };
+      if (found.kind === 'directory' || existing.kind === 'directory') {
+        return { kind: 'keep', met: found.kind === 'directory' };
+      }
+      const isNew = existing.version?.storedS === undefined;
+      return { kind: 'keep', met: true, storedS: isNew ? found.version.storedS : undefined };
     }
   }
   // Until its object was asked, nobody was told whether this is a symlink.
@@ -45,7 +49,7 @@ export function merge(
     existing.kind === found.kind ||
     (existing.kind !== 'directory' && found.kind !== 'directory' && !existing.resolved);
   if (!sameKind) return { kind: 'replace', found };
-  const attributes = attributesOver(existing, found);
+  const attributes = at.evidence === 'commit' ? found.attributes : attributesOver(existing, found);
   const visible =
     existing.kind !== found.kind ||
     !sameAttributes(existing, attributes) ||
@@ -69,13 +73,17 @@ function isOldNews(existing: IndexedInode, found: Found): boolean {
   if (existing.kind === 'directory') return true;
   if (found.kind === 'directory' || !sameContent(existing.version, found.version)) return false;
   // The same bytes put again: the metadata may be others.
-  return existing.changedNs / NS_PER_S === found.attributes.changedNs / NS_PER_S;
+  return wasStoredThen(existing.version, found.version);
+}
+
+function wasStoredThen(known: IndexedVersion | undefined, found: IndexedVersion): boolean {
+  return known?.storedS === undefined || known.storedS === found.storedS;
 }
 
 /** Stores tell times in different precision by listing and by object: while the version stays, the finer one does. */
 function attributesOver(before: IndexedInode, found: Found): CarriedAttributes {
   if (found.kind === 'directory') {
-    if (!found.marked) return before;
+    if (!found.marked || before.isOwn === true) return before;
     // Its entries' changes move a directory's times, and its marker does not know of them: they never go back.
     return {
       ...found.attributes,
@@ -84,10 +92,15 @@ function attributesOver(before: IndexedInode, found: Found): CarriedAttributes {
     };
   }
   if (!sameContent(before.version, found.version)) return found.attributes;
+  const isSamePut = wasStoredThen(before.version, found.version);
+  if (before.isOwn === true && isSamePut) return before;
+  const isSameSecond = before.changedNs / NS_PER_S === found.attributes.changedNs / NS_PER_S;
   return {
     ...found.attributes,
     modifiedNs: finer(before.modifiedNs, found.attributes.modifiedNs),
-    changedNs: finer(before.changedNs, found.attributes.changedNs),
+    // What was put by us was not put when the store says, but when we say.
+    changedNs:
+      isSamePut && !isSameSecond ? before.changedNs : finer(before.changedNs, found.attributes.changedNs),
   };
 }
 
@@ -97,7 +110,8 @@ function sameAttributes(a: CarriedAttributes, b: CarriedAttributes): boolean {
     a.uid === b.uid &&
     a.gid === b.gid &&
     a.modifiedNs === b.modifiedNs &&
-    a.changedNs === b.changedNs
+    a.changedNs === b.changedNs &&
+    a.extended === b.extended
   );
 }
 

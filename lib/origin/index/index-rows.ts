@@ -11,6 +11,8 @@ export interface IndexedVersion {
   readonly objectVersion: string | undefined;
   readonly entityTag: string;
   readonly sizeBytes: number;
+  /** When the store says that the object was put; undefined: the store was not asked since we put it. */
+  readonly storedS: number | undefined;
 }
 
 /** Attributes that an object carries; absent ones are the export's defaults. */
@@ -20,6 +22,10 @@ export interface CarriedAttributes {
   readonly gid?: number | undefined;
   readonly modifiedNs: bigint;
   readonly changedNs: bigint;
+  /** JSON, see extended-attributes.ts. */
+  readonly extended?: string | undefined;
+  /** They were given here: what the object carries is older. */
+  readonly isOwn?: boolean;
 }
 
 export interface IndexedInode extends CarriedAttributes {
@@ -66,8 +72,11 @@ export interface Placement {
   readonly found: Found | undefined;
 }
 
-/** How sure a finding is: a listing tells neither metadata nor whether a directory of the same name follows. */
-export type Evidence = 'listing' | 'object';
+/**
+ * How sure a finding is: a listing tells neither metadata nor whether a directory of the same name follows; a commit is
+ * what we have put ourselves just now, whatever was known before.
+ */
+export type Evidence = 'listing' | 'object' | 'commit';
 
 /** An inode as its table has it. */
 export interface BareInodeRow {
@@ -86,6 +95,8 @@ export interface BareInodeRow {
   readonly target: string | null;
   readonly resolved: number;
   readonly listed: number;
+  readonly extended: string | null;
+  readonly own_attributes: number;
 }
 
 /** What the table of versions adds; null for a directory. */
@@ -94,6 +105,7 @@ export interface VersionColumns {
   readonly object_version: string | null;
   readonly entity_tag: string | null;
   readonly size_bytes: number | null;
+  readonly stored_s: number | null;
 }
 
 export type InodeRow = BareInodeRow & VersionColumns;
@@ -103,6 +115,7 @@ export const NO_VERSION: VersionColumns = {
   object_version: null,
   entity_tag: null,
   size_bytes: null,
+  stored_s: null,
 };
 
 export function inodeOf(row: InodeRow): IndexedInode {
@@ -116,8 +129,10 @@ export function inodeOf(row: InodeRow): IndexedInode {
     gid: row.gid ?? undefined,
     modifiedNs: joinNs(row.modified_s, row.modified_ns),
     changedNs: joinNs(row.changed_s, row.changed_ns),
+    extended: row.extended ?? undefined,
     target: row.target ?? undefined,
     resolved: row.resolved === 1,
+    isOwn: row.own_attributes === 1,
     version:
       row.version_id === null || row.object_key === null
         ? undefined
@@ -127,6 +142,7 @@ export function inodeOf(row: InodeRow): IndexedInode {
             objectVersion: row.object_version ?? undefined,
             entityTag: row.entity_tag ?? '',
             sizeBytes: row.size_bytes ?? 0,
+            storedS: row.stored_s ?? undefined,
           },
   };
 }
@@ -143,6 +159,8 @@ export function attributeColumns(attributes: CarriedAttributes) {
     modified_ns,
     changed_s,
     changed_ns,
+    extended: attributes.extended ?? null,
+    own_attributes: attributes.isOwn === true ? 1 : 0,
   };
 }
 

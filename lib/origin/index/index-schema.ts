@@ -24,6 +24,8 @@ export interface IndexSchema {
     /** Where the objects lie, see export-options.ts; another one is another export. */
     identity: string;
     created_ms: number;
+    /** Writes that were ever begun: the fencing token of the last one. */
+    writes_begun: number;
   };
   inodes: {
     export_id: number;
@@ -45,6 +47,10 @@ export interface IndexSchema {
     resolved: number;
     /** 1: a listing of the parent that has begun met it, or it was resolved since. */
     listed: number;
+    /** Extended attributes: JSON, by name, in base64. */
+    extended: string | null;
+    /** 1: attributes were given here, and what the object carries is older than they are. */
+    own_attributes: number;
   };
   versions: {
     export_id: number;
@@ -54,6 +60,8 @@ export interface IndexSchema {
     object_version: string | null;
     entity_tag: string;
     size_bytes: number;
+    /** When the store says that the object was put; null: it was put by us and not met by a listing since. */
+    stored_s: number | null;
   };
   directories: {
     export_id: number;
@@ -88,6 +96,31 @@ export interface IndexSchema {
     /** `committing`: the object may have been completed; a restart asks the store. */
     state: 'open' | 'committing';
     begun_ms: number;
+    /** Of which write it makes a version: that tells the place. */
+    write: string | null;
+    /** Of a write's commit, JSON: see uploads.ts. */
+    commit: string | null;
+  };
+  /** The right to make the next version of a file, see write-rows.ts. */
+  writes: {
+    write: string;
+    export_id: number;
+    /** Fencing token. */
+    token: number;
+    inode: number;
+    /** Whose it is; the row outlives the session. */
+    session: string;
+    host: string;
+    /** Where the file is to be, while it has no version; null: it has one. */
+    parent: number | null;
+    name: string | null;
+    /** JSON: what the file was made with. */
+    attributes: string;
+    /** The last commit and what it made, JSON; null: none. */
+    committed: string | null;
+    begun_ms: number;
+    /** Kept for a while for who did not hear the answer; null: it goes on. */
+    ended_ms: number | null;
   };
   /**
    * Keys whose objects have no name any more: removed, or renamed and not yet moved. Until they are gone from the
@@ -227,6 +260,32 @@ export const migrations: readonly ((
       .addColumn('host', 'text', (c) => c.notNull())
       .addColumn('made_ms', 'bigint', (c) => c.notNull())
       .addColumn('policies', 'integer', (c) => c.notNull()),
+  ],
+  ({ schema }) => [
+    schema
+      .createTable('writes')
+      .addColumn('write', 'text', (c) => c.primaryKey())
+      .addColumn('export_id', 'integer', (c) => c.notNull())
+      .addColumn('token', 'bigint', (c) => c.notNull())
+      .addColumn('inode', 'bigint', (c) => c.notNull())
+      .addColumn('session', 'text', (c) => c.notNull())
+      .addColumn('host', 'text', (c) => c.notNull())
+      .addColumn('parent', 'bigint')
+      .addColumn('name', 'text')
+      .addColumn('attributes', 'text', (c) => c.notNull())
+      .addColumn('committed', 'text')
+      .addColumn('begun_ms', 'bigint', (c) => c.notNull())
+      .addColumn('ended_ms', 'bigint')
+      .modifyEnd(sql`without rowid`),
+    schema.createIndex('writes_inode').on('writes').columns(['export_id', 'inode']),
+    schema.createIndex('writes_place').on('writes').columns(['export_id', 'parent', 'name']),
+    schema.createIndex('writes_session').on('writes').column('session'),
+    schema.alterTable('exports').addColumn('writes_begun', 'bigint', (c) => c.notNull().defaultTo(0)),
+    schema.alterTable('inodes').addColumn('extended', 'text'),
+    schema.alterTable('inodes').addColumn('own_attributes', 'integer', (c) => c.notNull().defaultTo(0)),
+    schema.alterTable('versions').addColumn('stored_s', 'bigint'),
+    schema.alterTable('uploads').addColumn('write', 'text'),
+    schema.alterTable('uploads').addColumn('commit', 'text'),
   ],
 ];
 

@@ -22,9 +22,17 @@ const INODE_COLUMNS = [
   'i.target',
   'i.resolved',
   'i.listed',
+  'i.extended',
+  'i.own_attributes',
 ] as const;
 
-const VERSION_COLUMNS = ['v.object_key', 'v.object_version', 'v.entity_tag', 'v.size_bytes'] as const;
+const VERSION_COLUMNS = [
+  'v.object_key',
+  'v.object_version',
+  'v.entity_tag',
+  'v.size_bytes',
+  'v.stored_s',
+] as const;
 
 function inodesWithVersions(db: Kysely<IndexSchema>) {
   return db
@@ -38,7 +46,16 @@ function inodesWithVersions(db: Kysely<IndexSchema>) {
     .select([...INODE_COLUMNS, ...VERSION_COLUMNS]);
 }
 
-type AttributeName = 'mode' | 'uid' | 'gid' | 'modified_s' | 'modified_ns' | 'changed_s' | 'changed_ns';
+type AttributeName =
+  | 'mode'
+  | 'uid'
+  | 'gid'
+  | 'modified_s'
+  | 'modified_ns'
+  | 'changed_s'
+  | 'changed_ns'
+  | 'extended'
+  | 'own_attributes';
 
 export function prepareStatements(database: IndexDatabase) {
   const attributes = <T>(p: (name: AttributeName) => T) => ({
@@ -49,6 +66,8 @@ export function prepareStatements(database: IndexDatabase) {
     modified_ns: p('modified_ns'),
     changed_s: p('changed_s'),
     changed_ns: p('changed_ns'),
+    extended: p('extended'),
+    own_attributes: p('own_attributes'),
   });
   return {
     meta: database.prepare<{ epoch: number; inodes_reserved: number }, never>((db) =>
@@ -78,6 +97,7 @@ export function prepareStatements(database: IndexDatabase) {
           name: p('name'),
           identity: p('identity'),
           created_ms: p('created_ms'),
+          writes_begun: 0,
         }),
     ),
     deleteExport: database.prepare<unknown, 'export'>((db, p) =>
@@ -223,13 +243,27 @@ export function prepareStatements(database: IndexDatabase) {
         .where('export_id', '=', p('export'))
         .where('inode', '=', p('inode')),
     ),
+    setAttributes: database.prepare<unknown, AttributeName | 'export' | 'inode'>((db, p) =>
+      db
+        .updateTable('inodes')
+        .set(attributes(p))
+        .where('export_id', '=', p('export'))
+        .where('inode', '=', p('inode')),
+    ),
     deleteInode: database.prepare<unknown, 'export' | 'inode'>((db, p) =>
       db.deleteFrom('inodes').where('export_id', '=', p('export')).where('inode', '=', p('inode')),
     ),
 
     insertVersion: database.prepare<
       unknown,
-      'export' | 'inode' | 'version_id' | 'object_key' | 'object_version' | 'entity_tag' | 'size_bytes'
+      | 'export'
+      | 'inode'
+      | 'version_id'
+      | 'object_key'
+      | 'object_version'
+      | 'entity_tag'
+      | 'size_bytes'
+      | 'stored_s'
     >((db, p) =>
       db
         .insertInto('versions')
@@ -241,12 +275,14 @@ export function prepareStatements(database: IndexDatabase) {
           object_version: p('object_version'),
           entity_tag: p('entity_tag'),
           size_bytes: p('size_bytes'),
+          stored_s: p('stored_s'),
         })
         .onConflict((conflict) =>
           conflict.columns(['export_id', 'inode', 'version_id']).doUpdateSet({
             object_key: p('object_key'),
             object_version: p('object_version'),
             entity_tag: p('entity_tag'),
+            stored_s: p('stored_s'),
           }),
         ),
     ),

@@ -41,6 +41,8 @@ export interface NamePlace extends DirectoryKey {
   readonly evidence: Evidence;
   /** A listing of the directory that has begun met the name, or it is as good as met. */
   readonly listed: boolean;
+  /** The number that a new row gets; else the next one. */
+  readonly inode?: number | undefined;
 }
 
 export class IndexWriter {
@@ -90,8 +92,11 @@ export class IndexWriter {
       case 'insert':
         return this.#insert(at, merge.found);
       case 'keep':
-        if (existing !== undefined && merge.met)
-          this.#statements.setListed.run({ export: exportId, inode: existing.inode });
+        if (existing === undefined) return;
+        if (merge.met) this.#statements.setListed.run({ export: exportId, inode: existing.inode });
+        if (merge.storedS !== undefined && existing.version !== undefined) {
+          this.insertVersion(exportId, existing.inode, { ...existing.version, storedS: merge.storedS });
+        }
         return;
       case 'update':
         invariant(existing !== undefined, 'only a row is updated');
@@ -149,10 +154,14 @@ export class IndexWriter {
     return inodeOf({ ...row, ...(columns ?? NO_VERSION) });
   }
 
+  newInode(): number {
+    invariant(this.#nextInode < this.#reserved, 'inode numbers are reserved before they are given');
+    return this.#nextInode++;
+  }
+
   #insert(at: NamePlace, found: Found): void {
     const { exportId } = at;
-    invariant(this.#nextInode < this.#reserved, 'inode numbers are reserved before they are given');
-    const inode = this.#nextInode++;
+    const inode = at.inode ?? this.newInode();
     this.#statements.insertInode.run({
       export: exportId,
       inode,
@@ -162,7 +171,7 @@ export class IndexWriter {
       ...attributeColumns(found.attributes),
       version_id: found.kind === 'directory' ? null : found.version.id,
       target: found.kind === 'directory' ? null : (found.target ?? null),
-      resolved: at.evidence === 'object' ? 1 : 0,
+      resolved: at.evidence === 'listing' ? 0 : 1,
       listed: at.listed ? 1 : 0,
     });
     this.totalsOf(exportId).inodes += 1;
@@ -187,7 +196,7 @@ export class IndexWriter {
       ...attributeColumns(merge.attributes),
       version_id: version?.id ?? null,
       target: found.kind === 'directory' ? null : (found.target ?? null),
-      resolved: at.evidence === 'object' ? 1 : 0,
+      resolved: at.evidence === 'listing' ? 0 : 1,
       listed: at.listed ? 1 : 0,
     });
     if (version === undefined || version === existing.version) return;
@@ -205,6 +214,7 @@ export class IndexWriter {
       object_version: version.objectVersion ?? null,
       entity_tag: version.entityTag,
       size_bytes: version.sizeBytes,
+      stored_s: version.storedS ?? null,
     });
   }
 }
@@ -212,6 +222,7 @@ export class IndexWriter {
 /** The same content keeps its identity, also where the object has got another key since. */
 function versionOver(before: IndexedVersion | undefined, now: IndexedVersion): IndexedVersion {
   if (before === undefined || !sameContent(before, now)) return now;
-  if (now.objectVersion === undefined || now.objectVersion === before.objectVersion) return before;
-  return { ...before, objectVersion: now.objectVersion };
+  const objectVersion = now.objectVersion ?? before.objectVersion;
+  if (objectVersion === before.objectVersion && now.storedS === before.storedS) return before;
+  return { ...before, objectVersion, storedS: now.storedS };
 }

@@ -200,7 +200,8 @@ export class NamespaceIndex {
         }
         done.push(effect);
         // A row of a listed directory that is met again has nothing to be noted.
-        if (merged.kind === 'keep' && parent.state === 'listed') continue;
+        const isNoted = parent.state === 'listed' && merged.kind === 'keep' && merged.storedS === undefined;
+        if (isNoted) continue;
         this.#writer.write({ ...key, keyPrefix, name, evidence, listed }, existing, merged);
       }
       if (options.listedThrough !== undefined && parent.state !== 'listed') {

@@ -19,6 +19,7 @@ import type {
   LeaseEffect,
   LeaseEvent,
   LeaseView,
+  RememberedSession,
   SessionView,
   StreamId,
 } from '../../lease/lease-table-events.ts';
@@ -30,6 +31,7 @@ import {
   type NameUpdate,
   type OriginMessage,
   type SatelliteMessage,
+  type Sequence,
 } from '../../lease/lease.ts';
 import type { Logger } from '../../telemetry/log.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
@@ -72,6 +74,14 @@ export interface LeaseSink {
 /** What a name is now; `unknown`: the index alone cannot tell. */
 export type DescribeName = (name: ChangedName) => Promise<InodeInit | 'gone' | 'unknown'>;
 
+/** Told of sessions that come and go. */
+export interface SessionWatch {
+  /** A satellite goes on with another session. */
+  succeeded(earlier: SessionId, session: SessionId): void;
+  /** Nobody uses leases of it any more. */
+  gone(session: SessionId): void;
+}
+
 interface PendingChange {
   /** Called when it may perform, or with the reason why it will not. */
   readonly settle: (error?: Error) => void;
@@ -92,6 +102,7 @@ export class ExportLeases implements ChangeGate {
   readonly #gauges;
   readonly #sinks = new Map<StreamId, LeaseSink>();
   readonly #changes = new Map<ChangeId, PendingChange>();
+  #watch: SessionWatch = { succeeded: () => undefined, gone: () => undefined };
   #lastStream: StreamId = 0;
   #lastChange: ChangeId = 0;
   #wake: { readonly ms: number; readonly cancel: () => void } | undefined;
@@ -146,8 +157,8 @@ export class ExportLeases implements ChangeGate {
   }
 
   underWay(directory: number, name: string): Promise<void> | undefined {
-    const change = this.#table.underChange(inodeNumber(directory), name);
-    return change === undefined ? undefined : this.#changes.get(change)?.ended;
+    const under = this.#table.underChange(inodeNumber(directory), name);
+    return under === undefined || under.isShared ? undefined : this.#changes.get(under.change)?.ended;
   }
 
   withdrawnNames(directory: number): readonly string[] {
@@ -186,6 +197,7 @@ export class ExportLeases implements ChangeGate {
       names: change.names.map((name) => ({
         name: leasedName(name),
         ancestors: this.#placeOf(name.directory),
+        isShared: name.isShared === true,
       })),
       moved: (change.moved ?? []).map((directory) => this.#placeOf(directory)),
       by: change.by,
@@ -227,9 +239,9 @@ export class ExportLeases implements ChangeGate {
   // --- Grants ---
 
   /**
-   * Waits while the name is under change, and then grants a lease that covers whatever is looked up afterwards.
+   * Waits while a change has the name alone, and then grants a lease that covers whatever is looked up afterwards.
    *
-   * @returns undefined: the answer is to be used once
+   * @returns undefined: the answer is to be used once, also because changes share the name
    * @throws OriginError `timeout`
    */
   async grantName(
@@ -241,7 +253,8 @@ export class ExportLeases implements ChangeGate {
     for (;;) {
       const { change, grant } = await this.#placed(places, () => {
         const change = this.underWay(at.directory, at.name);
-        return { change, grant: change === undefined ? this.#grant(session, at.directory) : undefined };
+        const isFree = this.#table.underChange(inodeNumber(at.directory), at.name) === undefined;
+        return { change, grant: isFree ? this.#grant(session, at.directory) : undefined };
       });
       if (change === undefined) return grant;
       await this.#within(change, deadlineMs);
@@ -326,6 +339,22 @@ export class ExportLeases implements ChangeGate {
     return this.#table.grace.awaited > 0;
   }
 
+  // --- Sessions ---
+
+  watchSessions(watch: SessionWatch): void {
+    this.#watch = watch;
+  }
+
+  /** Whose session it is, if it lives, or an earlier life of the origin has begun it and it may come back. */
+  holderOf(session: string): RememberedSession | undefined {
+    return this.#table.holderOf(session as SessionId);
+  }
+
+  /** What a session was sent last; 0 for one that does not live. */
+  sequenceOf(session: string): Sequence {
+    return this.#table.sequenceOf(session as SessionId) ?? 0;
+  }
+
   // --- For people ---
 
   get grace(): { readonly leftMs: number; readonly awaited: number } {
@@ -382,10 +411,12 @@ export class ExportLeases implements ChangeGate {
         return;
       case 'remember-session':
         this.#rows.remember(effect.session, this.#clock.wallMs());
+        if (effect.earlier !== undefined) this.#watch.succeeded(effect.earlier, effect.session.session);
         this.#gauges.sessions.set(this.#table.sessionCount);
         return;
       case 'forget-session':
         this.#rows.forget(effect.session);
+        this.#watch.gone(effect.session);
         this.#gauges.sessions.set(this.#table.sessionCount);
         this.#gauges.leases.set(this.#table.leaseCount);
         return;

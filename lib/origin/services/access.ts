@@ -14,6 +14,7 @@ import {
   type OriginAdminService,
   type OriginService,
   type PolicyService,
+  type WriteService,
 } from '../../rpc/gen/origin_pb.js';
 import { AccessError, includesRole, lesserRole, type Principal } from '../../rpc/principal.ts';
 import { OriginError } from '../origin.ts';
@@ -21,6 +22,7 @@ import { OriginError } from '../origin.ts';
 export interface Access {
   readonly authorize: Authorize;
   readonly mayRead: (principal: Principal, exportName: string) => boolean;
+  readonly mayWrite: (principal: Principal, exportName: string) => boolean;
 }
 
 /** What a call needs: on the export that it names, or `anywhere` if its handler tells each principal its own part. */
@@ -44,6 +46,17 @@ const table: readonly (readonly [string, Need])[] = [
     rename: 'write',
     makeDirectory: 'write',
     refresh: 'admin',
+  }),
+  ...needsOf<typeof WriteService>({
+    openWrite: 'write',
+    beginWriteUpload: 'write',
+    commitWrite: 'write',
+    endWrite: 'write',
+    reclaimWrites: 'write',
+    makeName: 'write',
+    removeName: 'write',
+    renameName: 'write',
+    setAttributes: 'write',
   }),
   ...needsOf<typeof OriginAdminService>({ getOriginStatus: 'anywhere', inspectKeys: 'admin' }),
   // One document for all exports: without the name of one, these take the role on each.
@@ -82,8 +95,14 @@ export function createAccess({
   const mayRead = (principal: Principal, exportName: string): boolean =>
     roleOn(principal, exportName) !== undefined;
 
+  const mayWrite = (principal: Principal, exportName: string): boolean => {
+    const role = roleOn(principal, exportName);
+    return role !== undefined && includesRole(role, 'write');
+  };
+
   return {
     mayRead,
+    mayWrite,
     authorize(principal, { method, exportName }) {
       const need = needs.get(method);
       if (need === undefined) throw unknownMethod(method);

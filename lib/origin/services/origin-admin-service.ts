@@ -22,12 +22,13 @@ export function createOriginAdminService(context: ServiceContext): RpcServiceImp
         version,
         exports: [...exports.values()]
           .filter(({ options }) => access.mayRead(principal, options.name))
-          .map(({ options, indexed }) => {
+          .map(({ options, indexed, writes }) => {
             const { inodes, directoriesListed } = index.totals(indexed.exportId);
             return {
               name: options.name,
               storeUrl: options.storeUrl,
-              readOnly: true,
+              readOnly: options.readOnly,
+              openWrites: BigInt(writes.count),
               inodes: BigInt(inodes),
               directoriesListed: BigInt(directoriesListed),
             };

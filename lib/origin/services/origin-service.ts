@@ -35,7 +35,7 @@ export interface ServiceContext {
 }
 
 export function createOriginService(context: ServiceContext): RpcServiceImpl<typeof OriginService> {
-  const { exports, index, logger } = context;
+  const { access, exports, index, logger } = context;
   const answer = createAnswer(context);
   return {
     openExport: (request, { principal }) =>
@@ -58,8 +58,7 @@ export function createOriginService(context: ServiceContext): RpcServiceImpl<typ
           exportId: indexed.publicId,
           storeUrl: options.storeUrl,
           epoch: BigInt(index.epoch),
-          // Nothing writes yet.
-          readOnly: true,
+          readOnly: options.readOnly || !access.mayWrite(principal, options.name),
           root: toMessage(root, options),
           immutable: [...options.immutable],
         };
@@ -166,7 +165,8 @@ function isInSpan(
   return compareBytes(name, after) > 0 && (last === undefined || compareBytes(name, last) <= 0);
 }
 
-function inodeNumber(inode: bigint): number {
+/** @throws OriginError `not-found` */
+export function inodeNumber(inode: bigint): number {
   if (inode > 0n && inode <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(inode);
   throw new OriginError('not-found', `inode ${inode} is gone`);
 }

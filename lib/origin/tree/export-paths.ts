@@ -62,9 +62,13 @@ export async function walkDirectories(
   return { directory, missing: [] };
 }
 
-export interface Located {
+/** A name in a directory, as satellites say it. */
+export interface Place {
   readonly directory: number;
   readonly name: string;
+}
+
+export interface Located extends Place {
   readonly inode: IndexedInode | undefined;
 }
 
@@ -73,6 +77,18 @@ export async function locate(tree: ExportTree, path: string): Promise<Located> {
   const { parents, name } = parseChildPath(path);
   const { directory, missing } = await walkDirectories(tree, parents);
   if (missing.length > 0) throw noSuchPath(parents.join('/'));
+  return { directory, name, inode: await tree.lookup(directory, name) };
+}
+
+/** @throws OriginError `not-found`, `not-directory`, `invalid` */
+export async function locateAt(tree: ExportTree, { directory, name }: Place): Promise<Located> {
+  const problem = nameProblem(name);
+  if (problem !== undefined) {
+    throw new OriginError(
+      'invalid',
+      `${JSON.stringify(name.slice(0, 300))} ${problem}, so no key can have it`,
+    );
+  }
   return { directory, name, inode: await tree.lookup(directory, name) };
 }
 

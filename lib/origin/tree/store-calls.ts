@@ -95,9 +95,8 @@ export class StoreCalls {
     });
   }
 
-  /** An object of no bytes. */
-  putEmpty(key: string, metadata: ObjectMetadata): Promise<Written> {
-    return this.#call('put', (bounds) => this.#store.put(key, new Uint8Array(), { ...bounds, metadata }));
+  put(key: string, body: Uint8Array, metadata: ObjectMetadata): Promise<Written> {
+    return this.#call('put', (bounds) => this.#store.put(key, body, { ...bounds, metadata }));
   }
 
   /** @returns false if the source is not that version any more */
@@ -200,13 +199,14 @@ function translate(error: unknown, url: string): unknown {
       });
     case 'invalid-key':
       return new OriginError('invalid', text, details);
+    case 'no-space':
+      return new OriginError('no-space', text, details);
     case 'throttled':
     case 'unavailable':
     case 'precondition-failed':
     case 'corrupt':
     case 'invalid-range':
     case 'unsupported':
-    case 'no-space':
     case 'invalid':
       return new OriginError('unavailable', text, details);
   }

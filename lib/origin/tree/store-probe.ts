@@ -7,11 +7,14 @@
 import type { Clock } from '../../base/clock.ts';
 import type { ObjectHead, ObjectSummary } from '../../store/object-store.ts';
 import { parsePosixMetadata, type PosixAttributes } from '../../store/posix-metadata.ts';
-import type { Found, IndexedVersion } from '../index/index-rows.ts';
+import type { CarriedAttributes, Found, IndexedVersion } from '../index/index-rows.ts';
+import { extendedOf } from './extended-attributes.ts';
 import type { StoreCalls } from './store-calls.ts';
 import { versionIdOf } from './version-id.ts';
 
 const NS_PER_MS = 1_000_000n;
+
+export type FoundObject = Exclude<Found, { readonly kind: 'directory' }>;
 
 export class StoreProbe {
   readonly #store: StoreCalls;
@@ -79,15 +82,14 @@ export class StoreProbe {
 
   /** What the object of a directory tells. */
   foundMarker(marker: ObjectHead): Found {
-    const attributes = timesOf(marker, parsePosixMetadata(marker.metadata));
-    return { kind: 'directory', attributes, marked: true };
+    return { kind: 'directory', attributes: attributesOf(marker), marked: true };
   }
 
   /** What the object itself tells. */
-  async foundObject(head: ObjectHead): Promise<Found> {
+  async foundObject(head: ObjectHead): Promise<FoundObject> {
     const carried = parsePosixMetadata(head.metadata);
     const version = this.#version(head, head.versionId);
-    const attributes = timesOf(head, carried);
+    const attributes = attributesOf(head);
     // Another tool's symlink keeps its target in the object.
     const target =
       carried.kind === 'symlink' ? (carried.symlinkTarget ?? (await this.#store.readText(head))) : undefined;
@@ -100,11 +102,19 @@ export class StoreProbe {
   #version(object: ObjectSummary, objectVersion: string | undefined): IndexedVersion {
     const { key, entityTag, sizeBytes } = object;
     const id = versionIdOf({ identity: this.#identity, key, entityTag, sizeBytes });
-    return { id, objectKey: key, objectVersion, entityTag, sizeBytes };
+    const storedS = Math.floor(object.modifiedMs / 1_000);
+    return { id, objectKey: key, objectVersion, entityTag, sizeBytes, storedS };
   }
 }
 
-function timesOf(object: ObjectSummary, carried: PosixAttributes) {
+/** What an object's metadata says. */
+function attributesOf(head: ObjectHead): CarriedAttributes {
+  const extended = extendedOf(head.metadata);
+  const attributes = timesOf(head, parsePosixMetadata(head.metadata));
+  return extended === undefined ? attributes : { ...attributes, extended };
+}
+
+function timesOf(object: ObjectSummary, carried: PosixAttributes): CarriedAttributes {
   const storedNs = BigInt(Math.round(object.modifiedMs)) * NS_PER_MS;
   return {
     mode: carried.mode,

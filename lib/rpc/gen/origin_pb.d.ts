@@ -589,6 +589,13 @@ export declare type ExportStatus = Message<"perigee.v1.ExportStatus"> & {
    * @generated from field: uint64 directories_listed = 5;
    */
   directoriesListed: bigint;
+
+  /**
+   * Files that satellites are writing.
+   *
+   * @generated from field: uint64 open_writes = 6;
+   */
+  openWrites: bigint;
 };
 
 /**
@@ -1713,6 +1720,13 @@ export declare type CommitWriteResponse = Message<"perigee.v1.CommitWriteRespons
    * @generated from field: perigee.v1.Inode inode = 1;
    */
   inode?: Inode | undefined;
+
+  /**
+   * Of the caller's stream when the change was done: what was sent before tells of the time before it.
+   *
+   * @generated from field: uint64 sequence = 2;
+   */
+  sequence: bigint;
 };
 
 /**
@@ -1849,6 +1863,11 @@ export declare type MakeNameResponse = Message<"perigee.v1.MakeNameResponse"> & 
    * @generated from field: perigee.v1.Inode inode = 1;
    */
   inode?: Inode | undefined;
+
+  /**
+   * @generated from field: uint64 sequence = 2;
+   */
+  sequence: bigint;
 };
 
 /**
@@ -1905,6 +1924,11 @@ export declare type RemoveNameResponse = Message<"perigee.v1.RemoveNameResponse"
    * @generated from field: perigee.v1.Inode inode = 1;
    */
   inode?: Inode | undefined;
+
+  /**
+   * @generated from field: uint64 sequence = 2;
+   */
+  sequence: bigint;
 };
 
 /**
@@ -1966,6 +1990,11 @@ export declare type RenameNameResponse = Message<"perigee.v1.RenameNameResponse"
    * @generated from field: optional perigee.v1.Inode replaced = 1;
    */
   replaced?: Inode | undefined;
+
+  /**
+   * @generated from field: uint64 sequence = 2;
+   */
+  sequence: bigint;
 };
 
 /**
@@ -2018,6 +2047,11 @@ export declare type SetAttributesResponse = Message<"perigee.v1.SetAttributesRes
    * @generated from field: perigee.v1.Inode inode = 1;
    */
   inode?: Inode | undefined;
+
+  /**
+   * @generated from field: uint64 sequence = 2;
+   */
+  sequence: bigint;
 };
 
 /**
@@ -2734,6 +2768,9 @@ export declare const ChangeService: GenService<{
 /**
  * Changes that a satellite makes for its programs: by inodes and names, in the name of its session. A request with the
  * same `operation` as one before has the answer of that one.
+ * The session is not sent a withdraw for its own change, but the update: before it asks, the satellite withdraws from
+ * itself the names of the change, the attributes of the directories that they are in, and all below a directory that
+ * gets another place. See lib/lease/README.md.
  *
  * @generated from service perigee.v1.WriteService
  */
