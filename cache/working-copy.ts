@@ -11,7 +11,6 @@
 import type { InodeNumber } from '../lib/base/brand.ts';
 import type { WriteGrant } from '../lib/namespace/changes.ts';
 import type { CacheHandle } from './block-cache.ts';
-import type { StagedAllocation } from './staging/staging.ts';
 
 export type { WriteGrant };
 
@@ -59,7 +58,7 @@ export interface WorkingCopy {
   /** @throws also `unsupported`, where the file system of the cache cannot do it */
   allocate(
     range: { readonly offset: number; readonly length: number },
-    mode: StagedAllocation,
+    mode: 'reserve' | 'reserve-beyond' | 'punch' | 'zero' | 'zero-beyond',
   ): Promise<void>;
   /** Where data, or a hole, begins at or after `offset`; the end counts as a hole. Undefined: there is none behind. */
   seek(offset: number, kind: 'data' | 'hole'): Promise<number | undefined>;
