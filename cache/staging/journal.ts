@@ -126,6 +126,27 @@ export class Journal {
   }
 }
 
+/** Whatever can be read of a journal, and in words what cannot. */
+export function readableRows(path: string): { readonly rows: JournalRow[]; readonly problems: string[] } {
+  const database = new Database(path, { fileMustExist: true });
+  const rows: JournalRow[] = [];
+  const problems: string[] = [];
+  try {
+    for (const stored of database.prepare<[], StoredRow>('SELECT name, entry, crc FROM staged').iterate()) {
+      try {
+        rows.push(rowOf(stored));
+      } catch (error) {
+        problems.push(describeError(error));
+      }
+    }
+  } catch (error) {
+    problems.push(`the journal ends early: ${describeError(error)}`);
+  } finally {
+    database.close();
+  }
+  return { rows, problems };
+}
+
 function checksumOf(name: string, entry: string): number {
   return crc32(entry, crc32(name));
 }
@@ -188,7 +209,7 @@ function openJournal(path: string): Database.Database {
 }
 
 export const SALVAGE_HINT =
-  'nothing has been changed: save what is there with `perigee cache salvage --cache-dir … --to …`, then delete ' +
+  'nothing has been changed: save what is there with `perigee cache salvage --cache DIR --to DIR`, then delete ' +
   'journal.db, journal.db-wal and the folder staging';
 
 function unverified(what: string, cause: unknown): CacheError {

@@ -1,7 +1,7 @@
 /**
  * What a device holds of a cache directory, so that the death of the host can be played: of a file the bytes that it had
- * at its last sync, of the journal's log what was synced of it, of names either all that was done or what was done by the
- * last sync of anything. (The catalog's log is lost as a whole: it is never synced but at a checkpoint.)
+ * at its last sync, of the journal's log what was synced of it, of names either all that was done or what was done by
+ * the last sync of the folder. (The catalog's log is lost as a whole: it is never synced but at a checkpoint.)
  */
 import {
   copyFileSync,
@@ -46,7 +46,10 @@ export class CrashDevice {
       datasyncOpen: (fd) =>
         this.#synced(systemDisk.datasyncOpen(fd), readFileSync(`/proc/self/fd/${fd}`), fd),
       datasync: (path) => this.#synced(systemDisk.datasync(path), readFileSync(path), path),
-      syncDirectory: (path) => this.#synced(systemDisk.syncDirectory(path)),
+      syncDirectory: (path) =>
+        path.endsWith('staging')
+          ? this.#synced(systemDisk.syncDirectory(path))
+          : systemDisk.syncDirectory(path),
       whole: () => undefined,
     };
     const disk = { ...systemDisk, ...watched };
@@ -57,7 +60,7 @@ export class CrashDevice {
         return (run as (...values: unknown[]) => unknown)(...values);
       },
     ]);
-    return Object.fromEntries(calls) as unknown as Disk;
+    return Object.fromEntries(calls);
   }
 
   /** Makes the directory that the next life of the host finds. */
@@ -82,7 +85,7 @@ export class CrashDevice {
     const names = this.#namesNow();
     const identity = file === undefined ? undefined : this.#identityOf(file);
     await sync;
-    this.#names = names;
+    if (file === undefined) this.#names = names;
     if (bytes === undefined || identity === undefined) return;
     if (typeof file === 'string' && file.endsWith(JOURNAL_LOG)) this.#journalLog = bytes;
     else this.#contents.set(identity, bytes);
