@@ -8,6 +8,7 @@ import { bytesText, nameText, tableText } from './format.ts';
 import { type Flags } from './options.ts';
 import { withOrigin } from './origin-option.ts';
 import { type PolicyVersionInfo } from './policy-calls.ts';
+import { outcomeLines, outcomesOf } from './policy-outcomes.ts';
 import { withPolicies } from './policy-origin.ts';
 
 const VERSIONS_SHOWN = 20;
@@ -55,7 +56,7 @@ export function policyShowCommand(context: CommandContext): Command {
   const { out } = context;
   const command = makeCommand('show', {
     description:
-      'One policy as it is written; without a name the whole document, of an earlier version if asked.',
+      'One policy as it is written, and what became of what it fetched ahead on this host; without a name the whole document, of an earlier version if asked.',
     examples: [
       'perigee policy show imagenet --origin 10.0.0.1:7420',
       'perigee policy show --at 3 --origin 10.0.0.1:7420',
@@ -66,10 +67,14 @@ export function policyShowCommand(context: CommandContext): Command {
   return withOrigin(command).action(
     act(context, async (name: string | undefined, flags: Flags & { readonly at?: string }) => {
       const wanted = numberOf(flags.at, '--at');
-      const { version, text } = await withPolicies({ flags, context }, (calls) => calls.document(wanted));
+      const { version, text, mounts } = await withPolicies({ flags, context }, async (calls, origin) => ({
+        ...(await calls.document(wanted)),
+        mounts: name === undefined ? [] : await outcomesOf(name, { origin, context }),
+      }));
       const shown = name === undefined ? text : policyText(text, name);
-      if (flags.json === true) out.json({ version, text: shown });
-      else out.line(shown.trimEnd());
+      if (flags.json === true) return out.json({ version, text: shown, mounts });
+      out.line(shown.trimEnd());
+      outcomeLines(mounts).forEach((line) => out.line(line));
     }),
   );
 }

@@ -17,6 +17,7 @@ import { originCommand } from './origin.ts';
 import { policyCommand } from './policy.ts';
 import { prefetchCommand } from './prefetch.ts';
 import { putCommand } from './put.ts';
+import { recordCommand } from './record.ts';
 import { reportError } from './report.ts';
 import { rmCommand } from './rm.ts';
 import { sessionCommand } from './session.ts';
@@ -58,6 +59,7 @@ Examples:
     statusCommand,
     cacheCommand,
     prefetchCommand,
+    recordCommand,
     sessionCommand,
     leaseCommand,
     policyCommand,

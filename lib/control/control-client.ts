@@ -119,6 +119,14 @@ class ControlClient implements MountControl {
     return this.#call('prefetchCancel', { id });
   }
 
+  recordStart(path: string) {
+    return this.#call('recordStart', { path });
+  }
+
+  recordStop(id: string) {
+    return this.#call('recordStop', { id });
+  }
+
   async unmount(
     request: { readonly force: boolean },
     { signal }: { readonly signal?: AbortSignal } = {},

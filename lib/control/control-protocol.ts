@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import type { CachedVersion, CacheStat, EvictReport, VerifyReport } from '../../cache/block-cache.ts';
-import type { JobInfo, JobRequest, OutcomeBytes } from '../prefetch/prefetch.ts';
+import type { JobInfo, JobRequest, OutcomeBytes, Recording } from '../prefetch/prefetch.ts';
 import type { MountStatus, PolicyExplanation } from './control.ts';
 
 export const CONTROL_PROTOCOL_VERSION = 1;
@@ -142,6 +142,11 @@ const jobRequestSchema = z.object({
   priority: z.number().optional(),
 }) satisfies z.ZodType<JobRequest>;
 
+const recordingSchema = z.object({
+  paths: z.array(z.string()).readonly(),
+  isCut: z.boolean(),
+}) satisfies z.ZodType<Recording>;
+
 const outcomesSchema = z.record(
   z.string(),
   z.object({ fetched: count, used: count, wasted: count, late: count }) satisfies z.ZodType<OutcomeBytes>,
@@ -174,6 +179,8 @@ export const controlCalls = {
     response: jobInfoSchema,
     deadlineMs: 10 * SECOND_MS,
   },
+  recordStart: { request: z.object({ path: z.string() }), response: z.string(), deadlineMs: 10 * SECOND_MS },
+  recordStop: { request: z.object({ id: z.string() }), response: recordingSchema, deadlineMs: 60 * SECOND_MS },
   unmount: {
     request: z.object({ force: z.boolean() }),
     response: z.null(),

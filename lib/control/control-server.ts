@@ -172,6 +172,8 @@ const performers: Handlers = {
     return { jobs: [...jobs], outcomes: { ...outcomes } };
   },
   prefetchCancel: async ({ id }, to) => to.prefetchCancel(id),
+  recordStart: async ({ path }, to) => to.recordStart(path),
+  recordStop: async ({ id }, to) => to.recordStop(id),
   unmount: async (request, to) => to.unmount(request).then(() => null),
 };
 

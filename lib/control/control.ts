@@ -6,7 +6,7 @@
  */
 import type { CachedVersion, CacheStat, EvictReport, VerifyReport } from '../../cache/block-cache.ts';
 import { PerigeeError } from '../base/errors.ts';
-import type { JobInfo, JobRequest, OutcomeBytes } from '../prefetch/prefetch.ts';
+import type { JobInfo, JobRequest, OutcomeBytes, Recording } from '../prefetch/prefetch.ts';
 
 /**
  * - `not-running`: nothing of ours answers for that mount point
@@ -109,6 +109,9 @@ export interface MountControl {
     readonly outcomes: Readonly<Record<string, OutcomeBytes>>;
   }>;
   prefetchCancel(id: string): Promise<JobInfo>;
+  /** Notes what is opened at and below a path until `recordStop`; returns the name of the recording. */
+  recordStart(path: string): Promise<string>;
+  recordStop(id: string): Promise<Recording>;
   /** Asks the daemon to unmount and end; resolves when the mount is gone. Refused without `force` while programs use it. */
   unmount(options: { readonly force: boolean }, bounds?: { readonly signal?: AbortSignal }): Promise<void>;
 }

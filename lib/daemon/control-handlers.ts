@@ -37,6 +37,8 @@ export function controlHandlers(parts: ControlParts): MountControl {
     prefetchStart: (request) => prefetching.startJob(request),
     prefetchList: async () => ({ jobs: prefetching.jobs(), outcomes: prefetching.outcomes.all() }),
     prefetchCancel: async (id) => prefetching.cancelJob(id),
+    recordStart: async (path) => prefetching.recorder.start(path),
+    recordStop: async (id) => prefetching.recorder.stop(id),
     unmount,
   };
 }

@@ -7,6 +7,7 @@ import type { PolicyHolder } from '../policy/policy-holder.ts';
 import type { AccessObserver, UseListener } from '../prefetch/access-observer.ts';
 import { watchDemand } from '../prefetch/demand-watch.ts';
 import { Jobs } from '../prefetch/jobs.ts';
+import { OpenRecorder } from '../prefetch/open-recorder.ts';
 import { Outcomes } from '../prefetch/outcomes.ts';
 import { PolicyJobs } from '../prefetch/policy-jobs.ts';
 import { PolicyPrefetch } from '../prefetch/policy-prefetch.ts';
@@ -48,6 +49,7 @@ interface Started {
 
 export class Prefetching {
   readonly outcomes: Outcomes;
+  readonly recorder = new OpenRecorder();
   readonly #options: PrefetchingOptions;
   readonly #policies: PolicyPrefetch;
   #started: Started | undefined;
@@ -80,7 +82,10 @@ export class Prefetching {
 
   uses(): UseListener {
     return {
-      opened: (file) => this.#started?.triggers.opened(file),
+      opened: (file) => {
+        this.recorder.opened(file.path);
+        this.#started?.triggers.opened(file);
+      },
       listed: (directory) => this.#started?.triggers.listed(directory),
     };
   }

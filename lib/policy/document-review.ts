@@ -1,6 +1,6 @@
 /** What is right by its shape, but hardly meant: each warning says what will happen and how to have it otherwise. */
 import { compileGlob } from './glob.ts';
-import { type Policy, type PolicyMatch, type SettingName } from './policy.ts';
+import { DEFAULT_SETTINGS, type Policy, type PolicyMatch, type SettingName } from './policy.ts';
 import { everFires } from './policy-schema.ts';
 import { precedence } from './precedence.ts';
 
@@ -13,8 +13,13 @@ export interface Warning {
   readonly hint: string;
 }
 
-/** Sections that are kept and distributed, but that nothing acts upon yet. */
-const SECTIONS_TO_COME = ['prefetch', 'write', 'consistency'] as const;
+/** Settings that are kept and distributed, but of which this release only acts upon the default. */
+const SETTINGS_TO_COME = [
+  'write.readDuringWrite',
+  'write.publish',
+  'consistency.immutable',
+  'consistency.onPartition',
+] as const;
 
 export function reviewPolicies(policies: readonly Policy[]): Warning[] {
   return [...policies.flatMap(reviewPolicy), ...contradictions(policies)];
@@ -28,9 +33,14 @@ function reviewPolicy({ match, states }: Policy, policy: number): Warning[] {
   const stated = Object.keys(states) as SettingName[];
   if (stated.length === 0)
     warn([], 'states nothing and has no effect', 'add prefetch, cache, write or consistency');
-  for (const section of SECTIONS_TO_COME) {
-    if (stated.some((name) => name.startsWith(`${section}.`) && name !== 'prefetch.priority')) {
-      warn([section], 'this release keeps it and does not act upon it', 'nothing else is wrong with it');
+  for (const name of SETTINGS_TO_COME) {
+    const value = states[name];
+    if (value !== undefined && value !== DEFAULT_SETTINGS[name]) {
+      warn(
+        name.split('.'),
+        'this release keeps it and does not act upon it',
+        'nothing else is wrong with it',
+      );
     }
   }
   if (/[*?{}[\]]/.test(match.prefix)) {

@@ -60,4 +60,13 @@ export class Lane {
     }
     return undefined;
   }
+
+  /** When the first of those that failed may be tried again. */
+  nextRetryMs(nowMs: number): number | undefined {
+    let firstMs: number | undefined;
+    for (const { notBeforeMs } of this.#fetching.values()) {
+      if (notBeforeMs > nowMs && !(firstMs !== undefined && firstMs <= notBeforeMs)) firstMs = notBeforeMs;
+    }
+    return firstMs;
+  }
 }

@@ -12,6 +12,8 @@ export interface OrderEvent {
   readonly isSoon: boolean;
   /** It waits until files before it were read; otherwise it is declined when the share of the cache is taken. */
   readonly waitsForRoom: boolean;
+  /** A program has it open already: it is not held for another one. */
+  readonly isOpened: boolean;
   /** Where the reader is; what lies before it comes last. */
   readonly fromOffset: number;
 }
@@ -54,7 +56,7 @@ export function newOrder(event: OrderEvent): Order {
     isSoon: event.isSoon,
     phase: 'waiting',
     isBegun: false,
-    isOpened: false,
+    isOpened: event.isOpened,
     cachedBytes: 0,
     fetchedBytes: 0,
     grantedBytes: 0,

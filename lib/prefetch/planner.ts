@@ -199,7 +199,7 @@ export class PrefetchPlanner {
   }
 
   #orderAgain(order: Order, event: OrderEvent): void {
-    if (order.phase === 'held') return this.#settle(order, 'there', [event.claim]);
+    if (order.phase === 'held') return this.#settle({ ...order, fetchedBytes: 0 }, 'there', [event.claim]);
     order.claims.add(event.claim);
     if (order.phase !== 'waiting') return;
     const [from, to] = [this.#lane(order.lane), this.#lane(event.lane)];
@@ -208,6 +208,7 @@ export class PrefetchPlanner {
     from.remove(order);
     if (to.settings.priority > from.settings.priority) order.lane = to.name;
     order.isSoon ||= event.isSoon;
+    order.isOpened ||= event.isOpened;
     this.#lane(order.lane).add(order);
   }
 
@@ -240,7 +241,6 @@ export class PrefetchPlanner {
     if (result === 'failed' && order.attempts < ATTEMPTS_MAX) {
       order.notBeforeMs = nowMs + RETRY_MS * 2 ** (order.attempts - 1);
       order.grantedBytes = 0;
-      this.#lookAt(order.notBeforeMs);
       return;
     }
     this.#end(order, result === 'declined' ? 'declined' : 'failed');
@@ -349,7 +349,11 @@ export class PrefetchPlanner {
       return false;
     }
     const order = lane.nextFetching(nowMs);
-    if (order === undefined) return this.#begin(lane);
+    if (order === undefined) {
+      const retryMs = lane.nextRetryMs(nowMs);
+      if (retryMs !== undefined) this.#lookAt(retryMs);
+      return this.#begin(lane);
+    }
     const range = nextRange(order, {
       blockBytes: this.#options.blockBytes,
       bytesMax: this.#rangeBytes(lane),

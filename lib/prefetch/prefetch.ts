@@ -88,6 +88,14 @@ export interface JobInfo {
   readonly pathsMissing: number;
 }
 
+/** What was opened between the start and the end of a recording. */
+export interface Recording {
+  /** In the order of the first opens. */
+  readonly paths: readonly string[];
+  /** There were more. */
+  readonly isCut: boolean;
+}
+
 export interface JobRequest {
   /** Files and directories in the export; the root is the empty path. */
   readonly paths: readonly string[];

@@ -31,6 +31,7 @@ export interface OrderSettings {
   readonly claim?: string;
   readonly isSoon?: boolean;
   readonly waitsForRoom?: boolean;
+  readonly isOpened?: boolean;
   readonly fromOffset?: number;
 }
 
@@ -80,7 +81,8 @@ export class Prefetcher {
   want(file: WantedFile, how: OrderSettings): void {
     if (this.#isClosed) return;
     const { version, sizeBytes } = file.source;
-    const { lane, settings, claim = lane, isSoon = false, waitsForRoom = false, fromOffset = 0 } = how;
+    const { lane, settings, claim = lane } = how;
+    const { isSoon = false, waitsForRoom = false, isOpened = false, fromOffset = 0 } = how;
     if (sizeBytes === 0) {
       return this.#options.onSettled(claim, { result: 'there', sizeBytes: 0, fetchedBytes: 0 });
     }
@@ -92,7 +94,8 @@ export class Prefetcher {
       this.#ofInode.set(file.inode, version);
     }
     this.#tell({ kind: 'lane', lane, settings });
-    this.#tell({ kind: 'order', version, sizeBytes, lane, claim, isSoon, waitsForRoom, fromOffset });
+    const order = { version, sizeBytes, lane, claim, isSoon, waitsForRoom, isOpened, fromOffset };
+    this.#tell({ kind: 'order', ...order });
   }
 
   /** The inode has another version now, or none. */

@@ -17,7 +17,7 @@ import type { Jobs } from './jobs.ts';
 import { ListingSequences } from './listing-sequences.ts';
 import { NameSequences } from './name-sequences.ts';
 import type { PolicyPrefetch, Trigger, Wish } from './policy-prefetch.ts';
-import type { Prefetcher } from './prefetcher.ts';
+import type { OrderSettings, Prefetcher } from './prefetcher.ts';
 import type { WantedFile } from './prefetch.ts';
 import { entries, filesBelow, find, type Names, wantedFile } from './walk.ts';
 
@@ -64,7 +64,7 @@ export class Triggers implements UseListener {
     if (wish === undefined) return;
     switch (wish.what) {
       case 'file':
-        return this.#want(file, wish);
+        return this.#want(file, wish, { isOpened: true });
       case 'rest-of-file':
         if (opened.cachedBytes() < source.sizeBytes) remember(this.#rests, source.version, { file, wish });
         return;
@@ -90,7 +90,7 @@ export class Triggers implements UseListener {
     const rest = this.#rests.get(version);
     if (rest === undefined) return;
     this.#rests.delete(version);
-    this.#want(rest.file, rest.wish, offset);
+    this.#want(rest.file, rest.wish, { isOpened: true, fromOffset: offset });
   }
 
   closedFile(version: VersionId): void {
@@ -154,7 +154,7 @@ export class Triggers implements UseListener {
       if (wish === undefined || file.depth > (wish.what === 'subtree' ? wish.depth : 1)) continue;
       files += 1;
       if (files > wish.ahead && (wish.what === 'siblings' || wish.what === 'sequence')) continue;
-      this.#want(file, wish, 0, false);
+      this.#want(file, wish, { isSoon: false });
     }
   }
 
@@ -163,8 +163,12 @@ export class Triggers implements UseListener {
     return wish?.on.includes(trigger) === true ? wish : undefined;
   }
 
-  #want(file: WantedFile, { policy, settings }: Wish, fromOffset = 0, isSoon = true): void {
-    this.#options.prefetcher.want(file, { lane: policy, settings, isSoon, fromOffset });
+  #want(
+    file: WantedFile,
+    { policy, settings }: Wish,
+    how: Pick<OrderSettings, 'isSoon' | 'isOpened' | 'fromOffset'> = {},
+  ): void {
+    this.#options.prefetcher.want(file, { lane: policy, settings, isSoon: true, ...how });
   }
 
   #asking() {

@@ -147,6 +147,14 @@ export class FakeControl implements MountControl {
     return this.#answer('prefetchList', { jobs: this.jobs.slice(at, at + 1), outcomes });
   }
 
+  async recordStart(path: string) {
+    return this.#answer(`recordStart ${path}`, '4');
+  }
+
+  async recordStop(id: string) {
+    return this.#answer(`recordStop ${id}`, { paths: ['train/b', 'train/a\nb', 'train/a'], isCut: false });
+  }
+
   async prefetchCancel(id: string) {
     return this.#answer(`prefetchCancel ${id}`, fakeJob({ id, state: 'cancelled' }));
   }

@@ -221,14 +221,15 @@ t.test('policy document warns of what is hardly meant', async (t) => {
     [one('    prefetch: { schedule: "0 0 30 2 *", what: file }'), /never comes/],
     [one('    prefetch: { on: [open], what: file, depth: 2 }'), /depth: has no effect with what: file/],
     [one('    prefetch: { on: [open], what: subtree, ahead: 2 }'), /ahead: has no effect with what: subtree/],
-    [one('    prefetch: { on: [open] }'), /keeps it and does not act upon it/],
-    [one('    consistency: { immutable: true }'), /keeps it and does not act upon it/],
-    [one('    write: { mode: back }'), /keeps it and does not act upon it/],
+    [one('    write: { publish: flush }'), /write\.publish: this release keeps it and does not act upon it/],
+    [one('    write: { readDuringWrite: wait }'), /readDuringWrite: this release keeps it/],
     [one('    cache: { pin: true, admit: never }'), /pin: has no effect/],
   ];
   for (const [text, wanted] of cases) t.match(warnings(text).join('\n'), wanted, text);
   t.same(warnings(one('    cache: { pin: true }')), []);
   t.same(warnings(one('    prefetch: { priority: 2 }\n    cache: { pin: true }')), []);
+  t.same(warnings(one('    prefetch: { on: [open], what: sequence }')), []);
+  t.same(warnings(one('    write: { mode: back, publish: close }')), [], 'the default is acted upon');
 });
 
 t.test('policy document warns of contradictions and says which one wins', async (t) => {

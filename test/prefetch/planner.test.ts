@@ -85,7 +85,17 @@ class World {
     this.tell({ kind: 'lane', lane, settings: LANES[lane] });
     const sizeBytes = sizeOf(version);
     const fromOffset = Math.floor(how.from * sizeBytes);
-    this.tell({ kind: 'order', version, sizeBytes, lane, claim: lane, isSoon, waitsForRoom, fromOffset });
+    this.tell({
+      kind: 'order',
+      version,
+      sizeBytes,
+      lane,
+      claim: lane,
+      isSoon,
+      waitsForRoom,
+      isOpened: false,
+      fromOffset,
+    });
   }
 
   /** One request is answered. */
@@ -219,7 +229,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
       .map(
         ([at, result]): Step =>
           (world) =>
-            world.answer(at, result as 'there'),
+            world.answer(at, result),
       ),
   },
   {
