@@ -19,7 +19,7 @@ type MountExitCode = (typeof MOUNT_EXIT)[keyof typeof MOUNT_EXIT];
 
 /** Meant for mount(8) or systemd, or true of every mount of ours. */
 const GENERIC =
-  /^(rw|auto|noauto|user|nouser|users|owner|group|defaults|nofail|_netdev|_rnetdev|nosuid|nodev|suid|dev|exec|async|(no|rel|strict)?atime|(no)?diratime|(no)?lazytime|(no)?iversion|silent|loud|comment=.*|[xX]-.*)$/;
+  /^(auto|noauto|user|nouser|users|owner|group|defaults|nofail|_netdev|_rnetdev|nosuid|nodev|suid|dev|exec|async|(no|rel|strict)?atime|(no)?diratime|(no)?lazytime|(no)?iversion|silent|loud|comment=.*|[xX]-.*)$/;
 
 /** What another tool calls it. */
 const ALIASES: Readonly<Record<string, string>> = { ro: 'read-only' };
@@ -48,11 +48,6 @@ export async function runMountHelper(
     const options = mountOptionsOf({ source, mountpoint, workingDirectory }, values);
     if (fake) return MOUNT_EXIT.fine;
     const { pid } = await runtime.mountBackground(options);
-    if (parsed.options.findLast((option) => option === 'rw' || option === 'ro') === 'rw') {
-      out.note(
-        `mount.perigee: ${nameText(options.mountpoint)} is mounted read-only: this release does not write`,
-      );
-    }
     if (verbose)
       out.line(`mount.perigee: ${source} mounted on ${nameText(options.mountpoint)} (process ${pid})`);
     return MOUNT_EXIT.fine;
@@ -102,6 +97,11 @@ function flagsOf({ options, sloppy }: HelperWords): Flags {
   const flags: Record<string, unknown> = {};
   for (const option of options) {
     if (GENERIC.test(option)) continue;
+    if (option === 'rw') {
+      // mount(8) says so whenever nobody said `ro`: it takes that back, and no more.
+      delete flags['read-only'];
+      continue;
+    }
     const at = option.indexOf('=');
     const written = at < 0 ? option : option.slice(0, at);
     const value = at < 0 ? true : option.slice(at + 1);

@@ -34,6 +34,8 @@ export function mountOptionsOf(
     partitionWaitMs: values['partition-wait'],
     driver: values.driver,
     readOnly: values['read-only'],
+    writeMode: values['write-mode'],
+    writeBackBytesMax: values['writeback-bytes-max'] ?? Math.floor(values['cache-size'] / 2),
     allowOther: values['allow-other'],
     fetchThreads: values['fetch-threads'],
     labels: values.labels,

@@ -3,13 +3,13 @@
  * parse, call and print, so they can be tested without a mount.
  */
 import type { AccessLists, Role } from '../config/access-lists.ts';
-import type { MountControl, MountStatus } from '../control/control.ts';
+import type { MountControl, MountStatus, Unconverged } from '../control/control.ts';
 import type { ClientCredentialFiles } from '../rpc/client-credentials.ts';
 import type { ServerCredentialFiles } from '../rpc/server-credentials.ts';
 import type { LeaseCalls, LeaseCallsOptions } from './lease-calls.ts';
 import type { PolicyCalls, PolicyCallsOptions } from './policy-calls.ts';
 
-export type { MountControl, MountStatus };
+export type { MountControl, MountStatus, Unconverged };
 
 export interface ExportOptions {
   readonly name: string;
@@ -50,6 +50,10 @@ export interface MountOptions {
   readonly partitionWaitMs: number;
   readonly driver: 'kernel' | 'portable';
   readonly readOnly: boolean;
+  /** Where no policy says otherwise. */
+  readonly writeMode: 'through' | 'back';
+  /** What may be acknowledged and not yet in the object store. */
+  readonly writeBackBytesMax: number;
   readonly allowOther: boolean;
   /** Threads that fetch from object stores. */
   readonly fetchThreads: number;
@@ -172,6 +176,17 @@ export interface ChangesOptions {
   readonly credentials: ClientCredentialFiles | undefined;
 }
 
+export interface SalvageReport {
+  readonly files: number;
+  readonly bytes: number;
+  /** Files that the journal lists and that are not there, or are shorter than it says. */
+  readonly losses: number;
+  /** What of the journal cannot be read, in words. */
+  readonly problems: readonly string[];
+  /** The file that says what each copy is. */
+  readonly list: string;
+}
+
 export interface Runtime {
   readonly version: string;
   origin(options: OriginOptions): Promise<Running>;
@@ -191,5 +206,7 @@ export interface Runtime {
   changes(options: ChangesOptions): Promise<ExportChanges>;
   policies(options: PolicyCallsOptions): Promise<PolicyCalls>;
   leases(options: LeaseCallsOptions): Promise<LeaseCalls>;
+  /** Copies what writers left in a cache directory that no mount is using. */
+  salvageCache(options: { readonly cacheDirectory: string; readonly to: string }): Promise<SalvageReport>;
   doctor(options: DoctorOptions): AsyncIterable<Finding>;
 }

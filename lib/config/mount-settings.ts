@@ -30,6 +30,7 @@ const PARTITION_WAIT_MS_MAX = 24 * 60 * 60_000;
 const FETCH_THREADS_DEFAULT = 2;
 
 export const DRIVERS = ['kernel', 'portable'] as const;
+export const WRITE_MODES = ['through', 'back'] as const;
 
 export const mountSettings = {
   cache: setting({
@@ -62,8 +63,20 @@ export const mountSettings = {
   }),
   'read-only': setting({
     schema: switchSchema,
-    description: 'refuse writes; every mount of this release does',
-    fallback: { value: true },
+    description: 'refuse writes',
+    fallback: { value: false },
+  }),
+  'write-mode': setting<(typeof WRITE_MODES)[number]>({
+    schema: choiceSchema(WRITE_MODES),
+    description: 'through: close waits for the object store; back: for the cache. A policy may say otherwise',
+    placeholder: 'mode',
+    fallback: { value: 'through', text: 'through' },
+  }),
+  'writeback-bytes-max': setting<number | undefined>({
+    schema: sizeSchema({ min: FUSE_READ_BYTES_MAX }),
+    description: 'bytes that may wait in the cache for the object store; beyond it writers wait',
+    placeholder: 'size',
+    fallback: { value: undefined, text: 'half of the cache' },
   }),
   'allow-other': setting({
     schema: switchSchema,
@@ -113,9 +126,10 @@ export function checkMountSettings(values: ValuesOf<typeof mountSettings>): void
   if (values['partition-wait'] > PARTITION_WAIT_MS_MAX) {
     throw new UsageError('--partition-wait: is more than a day', { hint: 'choose at most 24h' });
   }
-  if (!values['read-only']) {
-    throw new UsageError('read-only: mounts of this release cannot be written to', {
-      hint: 'leave read-only out or set it to true',
+  const dirtyMax = values['writeback-bytes-max'];
+  if (dirtyMax !== undefined && dirtyMax > values['cache-size']) {
+    throw new UsageError('--writeback-bytes-max: is more than the cache has room for', {
+      hint: 'choose at most the size of the cache, or leave it out for half of that',
     });
   }
 }

@@ -41,6 +41,7 @@ import { keepingByPolicy } from './keeping-by-policy.ts';
 import { PolicyReceiver } from './policy-receiver.ts';
 import { Prefetching } from './prefetching.ts';
 import { Teardown } from './teardown.ts';
+import { openWriting } from './writing.ts';
 import { writeAt } from './write-at.ts';
 
 /** How long `status` waits for the origin. */
@@ -104,7 +105,7 @@ async function assemble(
   // The path as the mount table shows it: links are followed here, once.
   const mountpoint = await prepareMountpoint(options.mountpoint, clock);
 
-  const { remote, openStream, exportInfo } = await openOriginNames({
+  const { remote, remoteChanges, openStream, exportInfo } = await openOriginNames({
     address: options.origin,
     credentials: options.credentials,
     exportName: options.exportName,
@@ -189,7 +190,10 @@ async function assemble(
   cache.reconsider();
   signal.throwIfAborted();
 
-  // Nothing writes yet, so every mount is read-only, whatever was asked for.
+  const parts = { namespace, held, term: session, policies, clock, leaseClock, logger, metrics };
+  const writing = options.readOnly
+    ? undefined
+    : openWriting({ ...options, ...parts, remote: remoteChanges, staging: cache.staging }, teardown);
   const vfs = createVfs({
     namespace,
     cache,
@@ -203,6 +207,7 @@ async function assemble(
     metrics,
     wholeOnOpenBytes: options.wholeOnOpenBytes,
     policies,
+    ...(writing && { writing }),
   });
   teardown.add('vfs', () => vfs.close());
 
@@ -226,9 +231,11 @@ async function assemble(
   const driver = await mountDriver({
     mountpoint,
     source: `${options.origin}/${options.exportName}`,
-    readOnly: true,
+    readOnly: options.readOnly,
     allowOther: options.allowOther,
     operations: vfs,
+    ...(vfs.writes && { writes: vfs.writes }),
+    ...(vfs.locks && { locks: vfs.locks }),
     logger,
     metrics,
     clock,
@@ -249,7 +256,7 @@ async function assemble(
       labels: options.labels,
       driver: options.driver,
       passthrough,
-      readOnly: true,
+      readOnly: options.readOnly,
       upSeconds: (clock.nowMs() - startedMs) / 1000,
       originReachable: await answers(remote),
       leases: { ...session.stat(), ...held.cache.stat(), leases: held.cache.leases().length },
@@ -258,6 +265,7 @@ async function assemble(
       nodes,
       reads,
       cache: cache.stat(),
+      writeBack: writing?.writeBack.stat(),
       memoryBytes: process.memoryUsage.rss(),
     };
   };
@@ -279,7 +287,10 @@ async function assemble(
   };
   const control = await startControlServer({
     mountpoint,
-    handlers: controlHandlers({ cache, policies, prefetching, names: namespace, status, unmount }),
+    handlers: controlHandlers({
+      ...{ cache, policies, prefetching, names: namespace, status, unmount },
+      writeBack: writing?.writeBack,
+    }),
     logger,
   });
   teardown.add('control', () => control.close());

@@ -17,6 +17,9 @@ import { decodeName } from './names.ts';
 import { pathOf, type Node } from './node-table.ts';
 import type { NodeView } from './node-view.ts';
 
+/** Beside what an operation on names waits: a change waits for satellites that do not answer, and for the store. */
+const CHANGE_WAIT_MS = 310_000;
+
 /** A name in a directory. */
 export interface NodePlace {
   readonly directory: Node;
@@ -59,7 +62,7 @@ export class NameCalls {
   async run<T>(places: readonly NodePlace[], call: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const { clock, kernel, namesDeadlineMs, ended } = this.#options;
     try {
-      return await bounded(clock, { signal: ended, deadlineMs: namesDeadlineMs }, call);
+      return await bounded(clock, { signal: ended, deadlineMs: namesDeadlineMs + CHANGE_WAIT_MS }, call);
     } catch (error) {
       if (isUncertain(error)) void kernel.drop(places.map(droppedName));
       throw error;

@@ -61,11 +61,11 @@ export class WorkingFiles {
     return this.of(copy.grant.inode) === copy;
   }
 
-  modeOf({ path, ...copy }: Pick<WorkingCopy, 'path' | 'stat'>): WriteMode {
-    const ruling = this.#options.policies?.decide({ path, sizeBytes: copy.stat().sizeBytes }).rulings[
-      'write.mode'
-    ];
-    return ruling === undefined || ruling.reason === 'default' ? this.#options.mode : ruling.value;
+  modeOf(copy: WorkingCopy): WriteMode {
+    const { policies, mode } = this.#options;
+    const subject = { path: copy.path, sizeBytes: copy.stat().sizeBytes };
+    const ruling = policies?.decide(subject).rulings['write.mode'];
+    return ruling === undefined || ruling.reason === 'default' ? mode : ruling.value;
   }
 
   /** Resolves when the copy of this inode that is being made is made, or not; undefined: none is. */

@@ -18,7 +18,9 @@ const usual = {
   wholeOnOpenBytes: 8 * 1024 ** 2,
   partitionWaitMs: 30_000,
   driver: 'kernel',
-  readOnly: true,
+  readOnly: false,
+  writeMode: 'through',
+  writeBackBytesMax: 50 * 1024 ** 3,
   allowOther: false,
   fetchThreads: 2,
   labels: {},
@@ -46,7 +48,7 @@ t.test('mount takes every option as a flag', async (t) => {
   const world = fakeWorld();
   const words =
     'mount [::1]:7420/datasets mnt --cache cache --cache-size 2TiB --block-size 8MiB --whole-on-open 1MiB ' +
-    '--driver portable --read-only --allow-other --fetch-threads 8 --partition-wait 5s --label rack=a1 --label gpu=h200 ' +
+    '--driver portable --read-only --write-mode back --writeback-bytes-max 1GiB --allow-other --fetch-threads 8 --partition-wait 5s --label rack=a1 --label gpu=h200 ' +
     '--tls-cert c.pem --tls-key /k.pem --tls-ca ca.pem --token-file t --insecure ' +
     '--metrics 127.0.0.1:9000 --log-level debug --log-file logs/x.log';
   t.equal(await world.run(...words.split(' ')), 0);
@@ -63,6 +65,8 @@ t.test('mount takes every option as a flag', async (t) => {
         wholeOnOpenBytes: 1024 ** 2,
         driver: 'portable',
         readOnly: true,
+        writeMode: 'back',
+        writeBackBytesMax: 1024 ** 3,
         allowOther: true,
         fetchThreads: 8,
         partitionWaitMs: 5_000,
@@ -207,11 +211,10 @@ t.test('mount reports what the daemon refuses, with its hint, as failed', async 
   t.same(world.out.stderr, ['perigee: mount: cannot mount on /m: EBUSY', 'hint: choose another directory']);
 });
 
-t.test('mount refuses a file that asks for writes', async (t) => {
-  const configFile = path.join(t.testdir({ f: 'mount:\n  read-only: false\n' }), 'f');
-  const world = fakeWorld({ configFile });
-  t.equal(await world.run('mount', 'o:1/e', '/m', ...CACHE_FLAGS), 2);
-  t.match(world.complaint().error, 'mounts of this release cannot be written to');
+t.test('mount refuses to let more wait for the store than the cache has room for', async (t) => {
+  const world = fakeWorld();
+  t.equal(await world.run('mount', 'o:1/e', '/m', ...CACHE_FLAGS, '--writeback-bytes-max', '101GiB'), 2);
+  t.match(world.complaint().error, '--writeback-bytes-max: is more than the cache has room for');
 });
 
 t.test('mount resolves links that lead to the mount point and takes any name', async (t) => {

@@ -38,6 +38,8 @@ async function starting(t: Test): Promise<{ readonly child: ChildProcess; readon
     partitionWaitMs: 0,
     driver: 'kernel',
     readOnly: true,
+    writeMode: 'through',
+    writeBackBytesMax: 1024 ** 2,
     allowOther: false,
     fetchThreads: 1,
     labels: {},
