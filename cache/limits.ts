@@ -60,6 +60,8 @@ export const WRITER_AHEAD_BYTES_MAX = 1024 * MIB;
 export const WRITER_LOOK_MS = 250;
 /** Near the end of the room a writer begins with less, down to this; below that it is refused. */
 export const WRITER_BEGIN_BYTES_MIN = 256 * KIB;
+/** Before blobs give way for more than this at once it is summed up whether they can give enough (0.1 us for each). */
+export const WRITER_LEAP_BYTES = 64 * MIB;
 
 /** Pins may take this fraction of the capacity. */
 export const PINNED_FRACTION_MAX = 0.9;

@@ -18,6 +18,7 @@ import {
   FREE_SPACE_CHECK_MS,
   FREE_SPACE_FRACTION,
   FREE_SPACE_RELIEF_FACTOR,
+  WRITER_LEAP_BYTES,
 } from './limits.ts';
 import type { Keepings } from './keepings.ts';
 import type { Reservation, SpaceLedger } from './reservation.ts';
@@ -73,7 +74,7 @@ export class Space {
   /** Room for `bytes` more of a file being written; undefined when nothing is left that can give way. */
   reserveForWriter(bytes: number): Reservation | undefined | Promise<Reservation | undefined> {
     if (this.#hasRoom(bytes)) return this.#take(bytes);
-    if (bytes > this.#options.ledger.capacityBytes) return undefined;
+    if (bytes > WRITER_LEAP_BYTES && bytes > this.#mostBytes()) return undefined;
     return this.#inTurn(async () => {
       while (!this.#hasRoom(bytes)) if (!(await this.#evictOne(undefined))) return undefined;
       return this.#take(bytes);
@@ -86,8 +87,13 @@ export class Space {
     const freed = this.#options.table.remove(blob);
     this.#options.counters.evicted(bytes);
     if (freed !== undefined) await freed;
-    this.#askedAtMs = Number.NEGATIVE_INFINITY;
+    this.freed();
     return bytes;
+  }
+
+  /** The file system has room back: it is asked anew. */
+  freed(): void {
+    this.#askedAtMs = Number.NEGATIVE_INFINITY;
   }
 
   canEvict(blob: Blob): boolean {
@@ -133,6 +139,15 @@ export class Space {
   #grant(blob: Blob, bytes: number): Reservation | undefined {
     this.#options.policy.admit(blob.version);
     return this.#take(bytes);
+  }
+
+  /** Room that there would be if everything gave way that can. */
+  #mostBytes(): number {
+    const { ledger, table } = this.#options;
+    this.#ask();
+    let bytes = Math.min(ledger.freeBytes, this.#roomBytes);
+    for (const blob of table.values()) if (this.#evictable(blob.version)) bytes += blob.chargedBytes;
+    return bytes;
   }
 
   #take(bytes: number): Reservation | undefined {

@@ -144,7 +144,7 @@ export class NvmeStaging implements Staging {
 
   async discard(file: StagedFile): Promise<void> {
     const staged = this.#own(file);
-    const { disk, onFailure } = this.#options;
+    const { disk, space, onFailure } = this.#options;
     staged.rest();
     await staged.settled();
     staged.close();
@@ -154,6 +154,7 @@ export class NvmeStaging implements Staging {
     try {
       await disk.remove(staged.path);
       staged.room.leave();
+      space.freed();
     } catch (error) {
       onFailure(error);
     }

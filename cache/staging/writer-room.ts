@@ -31,6 +31,8 @@ export class WriterRoom {
   #ahead: Reservation | undefined;
   #isOpen = false;
   #isTaking = false;
+  /** Operations of ours under way: what they take is promised and may be there already. */
+  #operations = 0;
   #isStopped = false;
 
   constructor(options: WriterRoomOptions) {
@@ -70,9 +72,11 @@ export class WriterRoom {
   /** Runs what may take so many bytes more. @throws CacheError `no-space` before it has begun */
   async during<T>(bytes: number, run: () => Promise<T>): Promise<T> {
     const reservation = await this.#reserve(bytes);
+    this.#operations++;
     try {
       return await run();
     } finally {
+      this.#operations--;
       reservation.settle(0);
       this.account();
     }
@@ -96,7 +100,7 @@ export class WriterRoom {
 
   /** Now and then, as long as somebody writes: keeps as much ahead as the writer deserves by now. */
   look(): void {
-    if (!this.#isOpen || this.#isTaking) return;
+    if (!this.#isOpen || this.#isTaking || this.#operations > 0) return;
     const grownBytes = this.account();
     const mostBytes = Math.min(
       WRITER_AHEAD_BYTES_MAX,

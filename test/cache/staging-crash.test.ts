@@ -383,6 +383,7 @@ t.test('the device that crashes are played with holds what was synced, and no mo
   const fd = disk.create(staged('a'));
   await disk.write(fd, Buffer.from('synced'), 0);
   await disk.datasyncOpen(fd);
+  await disk.syncDirectory(join(directory, 'staging'));
   await disk.write(fd, Buffer.from('SYNCED, not'), 0);
   disk.close(disk.create(staged('b')));
   const images = (['names-lost', 'names-kept'] as const).map((death) => {

@@ -36,6 +36,7 @@ export const needs = {
     install: 'run as root with /dev/loop-control',
   },
   mkfs: tool('mkfs.ext4', 'e2fsprogs'),
+  mkfsXfs: tool('mkfs.xfs', 'xfsprogs'),
   terminal: tool('script', 'bsdutils'),
   ceph: tool('radosgw', 'ceph-mon ceph-mgr ceph-osd radosgw bc uuid-runtime'),
   swift: tool('swift-proxy-server', 'swift-proxy swift-account swift-container swift-object memcached'),
