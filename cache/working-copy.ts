@@ -101,6 +101,8 @@ export interface DirtyFile {
   /** Since the publication that it waits with. */
   readonly ageMs: number;
   readonly state: 'open' | 'waiting' | 'uploading' | 'committing' | 'failing';
+  /** There is something that no version has. */
+  readonly isDirty: boolean;
   readonly sentBytes: number;
   /** The last failure, in words. */
   readonly failure: string | undefined;

@@ -337,6 +337,7 @@ export class WorkingFile implements WorkingCopy {
       sizeBytes,
       ageMs: isOwed ? Math.max(0, this.#clock.wallMs() - this.#owed!.sinceMs) : 0,
       state: isOwed || this.progress !== 'waiting' ? this.progress : 'open',
+      isDirty: this.isDirty,
       sentBytes: Math.min(sizeBytes, this.taker.sentBytes),
       failure: this.failure,
     };

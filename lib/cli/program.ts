@@ -8,8 +8,10 @@ import { Command, CommanderError } from 'commander';
 import { cacheCommand } from './cache.ts';
 import { type CommandContext, type Outcome } from './command.ts';
 import { doctorCommand } from './doctor.ts';
+import { drainCommand } from './drain.ts';
 import { type CommandEnvironment, EXIT, type ExitCode } from './environment.ts';
 import { mkdirCommand } from './mkdir.ts';
+import { flushCommand } from './flush.ts';
 import { leaseCommand } from './lease.ts';
 import { mountCommand } from './mount.ts';
 import { mvCommand } from './mv.ts';
@@ -60,6 +62,8 @@ Examples:
     cacheCommand,
     prefetchCommand,
     recordCommand,
+    flushCommand,
+    drainCommand,
     sessionCommand,
     leaseCommand,
     policyCommand,

@@ -85,6 +85,23 @@ function leasesText({ leases }: MountStatus): string {
   ].join(', ');
 }
 
+function writeBackRows({ writeBack }: MountStatus): string[][] {
+  if (writeBack === undefined) return [];
+  const { dirtyFiles, dirtyBytes, openFiles, oldestMs, failing, convergedFiles, convergedBytes } = writeBack;
+  const left =
+    dirtyFiles === 0
+      ? 'all is converged'
+      : `${countText(dirtyFiles, 'file')}, ${bytesText(dirtyBytes)} to be converged`;
+  const parts = [left, `${countText(openFiles, 'file')} open`];
+  if (oldestMs > 0) parts.push(`the oldest waits for ${durationText(oldestMs / 1000)}`);
+  if (failing > 0) parts.push(`${failing.toLocaleString('en-US')} failing: perigee flush tells why`);
+  parts.push(`${countText(convergedFiles, 'version')} made (${bytesText(convergedBytes)})`);
+  return [
+    ['writes', parts.join(', ')],
+    ...writeBack.conflicts.map((path, index) => [index === 0 ? 'conflicts' : '', nameText(path)]),
+  ];
+}
+
 function statusLines(status: MountStatus): string[] {
   const { cache, reads } = status;
   const driver = `${status.driver}, passthrough ${status.passthrough ? 'on' : 'off'}, ${status.readOnly ? 'read-only' : 'read-write'}`;
@@ -113,6 +130,7 @@ function statusLines(status: MountStatus): string[] {
     ],
     ['open', `${countText(status.openFiles, 'file')}, ${countText(status.nodes, 'node')}`],
   ];
+  rows.push(...writeBackRows(status));
   const faults = cache.checksumFailures + cache.bypassedReads;
   if (faults > 0) {
     rows.push([

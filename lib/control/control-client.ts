@@ -103,6 +103,14 @@ class ControlClient implements MountControl {
     return this.#call('policyExplain', { path });
   }
 
+  unconverged(path: string | undefined) {
+    return this.#call('unconverged', { path });
+  }
+
+  async flush(path: string | undefined, options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    await this.#call('flush', { path }, options.signal);
+  }
+
   cacheVerify(path: string | undefined, options: { readonly signal?: AbortSignal } = {}) {
     return this.#call('cacheVerify', { path }, options.signal);
   }

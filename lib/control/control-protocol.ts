@@ -5,7 +5,8 @@
 import { z } from 'zod';
 import type { CachedVersion, CacheStat, EvictReport, VerifyReport } from '../../cache/block-cache.ts';
 import type { JobInfo, JobRequest, OutcomeBytes, Recording } from '../prefetch/prefetch.ts';
-import type { MountStatus, PolicyExplanation } from './control.ts';
+import type { WriteBackStat } from '../../cache/working-copy.ts';
+import type { MountStatus, PolicyExplanation, Unconverged } from './control.ts';
 
 export const CONTROL_PROTOCOL_VERSION = 1;
 export const CALL_PATH_PREFIX = `/v${CONTROL_PROTOCOL_VERSION}/`;
@@ -37,6 +38,38 @@ const cacheStatSchema = z.object({
   bypassedReads: count,
 }) satisfies z.ZodType<CacheStat>;
 
+const writeBackStatSchema = z.object({
+  dirtyBytes: count,
+  dirtyFiles: count,
+  openFiles: count,
+  oldestMs: count,
+  convergedFiles: count,
+  convergedBytes: count,
+  conflicts: z.array(z.string()).readonly(),
+  failing: count,
+}) satisfies z.ZodType<WriteBackStat>;
+
+const unconvergedSchema = z.object({
+  files: count,
+  bytes: count,
+  sentBytes: count,
+  openFiles: count,
+  failing: count,
+  oldestMs: count,
+  list: z
+    .array(
+      z.object({
+        path: z.string(),
+        sizeBytes: count,
+        ageMs: count,
+        state: z.enum(['open', 'waiting', 'uploading', 'committing', 'failing']),
+        sentBytes: count,
+        failure: z.string().optional(),
+      }),
+    )
+    .readonly(),
+}) satisfies z.ZodType<Unconverged>;
+
 const mountStatusSchema = z.object({
   mountpoint: z.string(),
   pid: count,
@@ -67,6 +100,7 @@ const mountStatusSchema = z.object({
   nodes: count,
   reads: z.object({ passthroughOpens: count, servedOpens: count, servedBytes: count }),
   cache: cacheStatSchema,
+  writeBack: writeBackStatSchema.optional(),
   memoryBytes: count,
 }) satisfies z.ZodType<MountStatus>;
 
@@ -166,6 +200,9 @@ export const controlCalls = {
   cacheEvict: { request: pathSchema, response: evictReportSchema, deadlineMs: 600 * SECOND_MS },
   // Reads the whole tier: terabytes at the speed of the disk.
   cacheVerify: { request: pathSchema, response: verifyReportSchema, deadlineMs: 24 * 3600 * SECOND_MS },
+  unconverged: { request: pathSchema, response: unconvergedSchema, deadlineMs: 60 * SECOND_MS },
+  // As long as the object store is away.
+  flush: { request: pathSchema, response: z.null(), deadlineMs: 24 * 3600 * SECOND_MS },
   policyExplain: { request: pathSchema, response: policyExplanationSchema, deadlineMs: 60 * SECOND_MS },
   // A manifest of a million paths is read before the answer.
   prefetchStart: { request: jobRequestSchema, response: jobInfoSchema, deadlineMs: 60 * SECOND_MS },
@@ -180,7 +217,11 @@ export const controlCalls = {
     deadlineMs: 10 * SECOND_MS,
   },
   recordStart: { request: z.object({ path: z.string() }), response: z.string(), deadlineMs: 10 * SECOND_MS },
-  recordStop: { request: z.object({ id: z.string() }), response: recordingSchema, deadlineMs: 60 * SECOND_MS },
+  recordStop: {
+    request: z.object({ id: z.string() }),
+    response: recordingSchema,
+    deadlineMs: 60 * SECOND_MS,
+  },
   unmount: {
     request: z.object({ force: z.boolean() }),
     response: z.null(),

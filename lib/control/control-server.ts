@@ -165,6 +165,11 @@ const performers: Handlers = {
   cachePin: async ({ path, pinned }, to) => to.cachePin(path, pinned),
   cacheEvict: async ({ path }, to) => to.cacheEvict(path),
   cacheVerify: async ({ path }, to, signal) => to.cacheVerify(path, { signal }),
+  unconverged: async ({ path }, to) => to.unconverged(path),
+  flush: async ({ path }, to, signal) => {
+    await to.flush(path, { signal });
+    return null;
+  },
   policyExplain: async ({ path }, to) => to.policyExplain(path),
   prefetchStart: async (request, to) => to.prefetchStart(request),
   prefetchList: async (_, to) => {

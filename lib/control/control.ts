@@ -5,6 +5,7 @@
  * every call ends within its deadline with a result or a `ControlError`.
  */
 import type { CachedVersion, CacheStat, EvictReport, VerifyReport } from '../../cache/block-cache.ts';
+import type { DirtyFile, WriteBackStat } from '../../cache/working-copy.ts';
 import { PerigeeError } from '../base/errors.ts';
 import type { JobInfo, JobRequest, OutcomeBytes, Recording } from '../prefetch/prefetch.ts';
 
@@ -61,7 +62,25 @@ export interface MountStatus {
     readonly servedBytes: number;
   };
   readonly cache: CacheStat;
+  /** Absent: nothing is written there. */
+  readonly writeBack?: WriteBackStat | undefined;
   readonly memoryBytes: number;
+}
+
+/** Files at or below a path of which there is something that no version has. */
+export interface Unconverged {
+  readonly files: number;
+  readonly bytes: number;
+  /** Of them in the object store, though not committed. */
+  readonly sentBytes: number;
+  /** Of them open and not closed yet: only their writers can make versions of them. */
+  readonly openFiles: number;
+  readonly failing: number;
+  readonly oldestMs: number;
+  /** The longest waiting first; not all, if they are very many. */
+  readonly list: readonly (Omit<DirtyFile, 'inode' | 'isDirty' | 'failure'> & {
+    readonly failure?: string | undefined;
+  })[];
 }
 
 /** What policies mean for one path, and what the tier has of it. */
@@ -101,6 +120,9 @@ export interface MountControl {
   /** The signal is aborted when nobody waits for the report any more. */
   cacheVerify(path: string | undefined, options?: { readonly signal?: AbortSignal }): Promise<VerifyReport>;
   policyExplain(path: string | undefined): Promise<PolicyExplanation>;
+  unconverged(path: string | undefined): Promise<Unconverged>;
+  /** Resolves when all that was closed at or below a path before the call is a version. */
+  flush(path: string | undefined, options?: { readonly signal?: AbortSignal }): Promise<void>;
   /** Resolves when the job has begun. @throws what a manifest or the number of jobs refuses */
   prefetchStart(request: JobRequest): Promise<JobInfo>;
   /** Jobs under way and the last ones that ended, oldest first; and what became of what was fetched, by policy. */

@@ -1,22 +1,26 @@
 /** What the admin socket of a satellite answers, from the parts that know. */
 import { type BlockCache, CacheError } from '../../cache/block-cache.ts';
+import type { WriteBack } from '../../cache/working-copy.ts';
 import type { MountControl, MountStatus } from '../control/control.ts';
 import type { Namespace } from '../namespace/namespace.ts';
 import type { PolicyHolder } from '../policy/policy-holder.ts';
 import { explainPath } from './policy-explanation.ts';
 import type { Prefetching } from './prefetching.ts';
+import { unconvergedOf } from './unconverged.ts';
 
 export interface ControlParts {
   readonly names: Namespace;
   readonly policies: PolicyHolder;
   readonly cache: BlockCache;
   readonly prefetching: Prefetching;
+  /** Absent: nothing is written. */
+  readonly writeBack?: WriteBack | undefined;
   readonly status: () => Promise<MountStatus>;
   readonly unmount: (options: { readonly force: boolean }) => Promise<void>;
 }
 
 export function controlHandlers(parts: ControlParts): MountControl {
-  const { cache, names, policies, prefetching, status, unmount } = parts;
+  const { cache, names, policies, prefetching, writeBack, status, unmount } = parts;
   const below = (path: string | undefined) => (path === undefined ? {} : { path });
   return {
     status,
@@ -33,6 +37,8 @@ export function controlHandlers(parts: ControlParts): MountControl {
     },
     cacheEvict: async (path) => cache.evict(below(path)),
     cacheVerify: (path, options) => cache.verify(below(path), options),
+    unconverged: async (path) => unconvergedOf(writeBack, path ?? ''),
+    flush: async (path, options) => writeBack?.flush(path ?? '', options),
     policyExplain: (path) => explainPath(path ?? '', { cache, names, policies }),
     prefetchStart: (request) => prefetching.startJob(request),
     prefetchList: async () => ({ jobs: prefetching.jobs(), outcomes: prefetching.outcomes.all() }),

@@ -3,9 +3,9 @@ import type { LeaseCalls } from '../../lib/cli/lease-calls.ts';
 import { Readable } from 'node:stream';
 import { type Clock } from '../../lib/base/clock.ts';
 import { type CommandEnvironment } from '../../lib/cli/environment.ts';
-import { type Output } from '../../lib/cli/output.ts';
+import { FakeOutput } from './fake-output.ts';
 import { FakePolicyCalls } from './fake-policy-calls.ts';
-import type { PolicyExplanation } from '../../lib/control/control.ts';
+import type { PolicyExplanation, Unconverged } from '../../lib/control/control.ts';
 import type { JobInfo, JobRequest } from '../../lib/prefetch/prefetch.ts';
 import { runCli } from '../../lib/cli/program.ts';
 import {
@@ -16,6 +16,7 @@ import {
   type MountStatus,
   type PutFile,
   type Runtime,
+  type SalvageReport,
   type UpRunning,
 } from '../../lib/cli/runtime.ts';
 
@@ -63,6 +64,13 @@ export function fakeStatus(mountpoint: string, changes: Partial<MountStatus> = {
       bypassedReads: 0,
     },
     memoryBytes: 120 * 1024 ** 2,
+    ...changes,
+  };
+}
+
+export function fakeUnconverged(changes: Partial<Unconverged> = {}): Unconverged {
+  return {
+    ...{ files: 0, bytes: 0, sentBytes: 0, openFiles: 0, failing: 0, oldestMs: 0, list: [] },
     ...changes,
   };
 }
@@ -118,6 +126,24 @@ export class FakeControl implements MountControl {
 
   async cacheEvict(path: string | undefined) {
     return this.#answer(`evict ${path}`, { freedBytes: 5 * 1024 ** 2, keptBlobs: this.keptBlobs });
+  }
+
+  /** Each look at what is left shows the next of these, and then the last one. */
+  left: readonly Unconverged[] = [fakeUnconverged()];
+  /** Flushing ends when this does. */
+  flushed: Promise<void> = Promise.resolve();
+  #leftLooks = 0;
+
+  async unconverged(path: string | undefined) {
+    return this.#answer(`unconverged ${path}`, this.left[Math.min(this.#leftLooks++, this.left.length - 1)]!);
+  }
+
+  async flush(path: string | undefined, { signal }: { readonly signal?: AbortSignal } = {}) {
+    this.#answer(`flush ${path}`, null);
+    const aborted = new Promise<never>((_, reject) => {
+      signal?.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+    });
+    await Promise.race([this.flushed, aborted]);
   }
 
   async cacheVerify(path: string | undefined) {
@@ -343,6 +369,14 @@ export class FakeRuntime implements Runtime {
     return new FakeLeaseCalls((name, of) => this.asked.push([name, of]));
   }
 
+  salvaged: SalvageReport = { files: 3, bytes: 5 * 1024 ** 2, losses: 0, problems: [], list: '/s/list.txt' };
+
+  async salvageCache(options: unknown) {
+    this.asked.push(['salvageCache', options]);
+    if (this.failure !== undefined) throw this.failure;
+    return this.salvaged;
+  }
+
   async mounts() {
     return [...this.controls.keys()];
   }
@@ -375,50 +409,6 @@ export class FakeRuntime implements Runtime {
     await this.starting;
     if (this.failure !== undefined) throw this.failure;
     return this.running;
-  }
-}
-
-export class FakeOutput implements Output {
-  readonly terminal: boolean;
-  readonly stdout: string[] = [];
-  readonly stderr: string[] = [];
-  readonly drawn: string[] = [];
-  #waiting: { readonly text: string; readonly found: () => void }[] = [];
-
-  constructor(options: { readonly terminal?: boolean } = {}) {
-    this.terminal = options.terminal ?? false;
-  }
-
-  line(text: string): void {
-    this.#add(this.stdout, text);
-  }
-
-  json(value: unknown): void {
-    this.line(JSON.stringify(value));
-  }
-
-  redraw(text: string): void {
-    this.#add(this.drawn, text);
-  }
-
-  note(text: string): void {
-    this.#add(this.stderr, text);
-  }
-
-  /** Resolves when a line with this text is printed anywhere. */
-  printed(text: string): Promise<void> {
-    const all = [...this.stdout, ...this.stderr, ...this.drawn];
-    if (all.some((line) => line.includes(text))) return Promise.resolve();
-    return new Promise((found) => this.#waiting.push({ text, found }));
-  }
-
-  #add(lines: string[], text: string): void {
-    lines.push(text);
-    this.#waiting = this.#waiting.filter((waiting) => {
-      if (!text.includes(waiting.text)) return true;
-      waiting.found();
-      return false;
-    });
   }
 }
 
