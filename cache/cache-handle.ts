@@ -162,8 +162,13 @@ export class BlobHandle implements CacheHandle {
       try {
         const { clock } = this.#parts;
         const { signal } = range;
-        await Promise.all(waits.map(({ fill, upTo }) => fill.wait(upTo, { clock, signal })));
-        return await this.#fromBlob(range);
+        const { offset: leadOffset = Infinity } = waits[0]?.fill ?? {};
+        const takesLead = waits.length === 1 && leadOffset <= range.offset;
+        const [lead] = await Promise.all(
+          waits.map(({ fill, upTo }) => fill.wait(upTo, { clock, signal, takesLead })),
+        );
+        if (lead === undefined) return await this.#fromBlob(range);
+        return lead.subarray(range.offset - leadOffset, range.end - leadOffset);
       } catch (error) {
         range.signal?.throwIfAborted();
         if (isSinkFailure(error)) return this.#around(range);

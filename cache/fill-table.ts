@@ -105,7 +105,11 @@ export class FillTable {
           priority: how.priority,
           sinkFd: this.#sink(blob),
         },
-        { signal: fill.signal, onProgress: (filledTo) => fill.progress(filledTo) },
+        {
+          signal: fill.signal,
+          onProgress: (filledTo) => fill.progress(filledTo),
+          onLead: (bytes) => fill.lead(bytes),
+        },
       );
       invariant(
         blockChecksums.length === fill.endBlock - fill.firstBlock,

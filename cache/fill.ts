@@ -1,7 +1,8 @@
 /**
  * One request to a tier that is bringing a run of blocks, and everybody who waits for parts of it.
  *
- * A waiter is served as soon as the bytes that it needs are there, long before the run is complete. When
+ * A waiter is served as soon as the bytes that it needs are there, long before the run is complete; who takes the lead,
+ * the first bytes of the run, does not even wait for them to be in the blob. When
  * the last waiter gives up and nobody was served, the request itself is given up; once somebody was, it goes on.
  * Settled exactly once, after which it wakes everybody.
  */
@@ -11,7 +12,9 @@ import { FILL_WAIT_MS } from './limits.ts';
 
 interface Waiter {
   readonly upTo: number;
-  readonly resolve: () => void;
+  readonly takesLead: boolean;
+  /** With the lead, or once the bytes are in the blob. */
+  readonly resolve: (lead?: Uint8Array) => void;
   readonly reject: (error: unknown) => void;
 }
 
@@ -24,7 +27,11 @@ export class Fill {
   readonly #abort = new AbortController();
   readonly #waiters = new Set<Waiter>();
   readonly #settled = Promise.withResolvers<void>();
+  /** Of the first block. */
+  readonly offset: number;
   #filledTo: number;
+  /** Until the blob has as much. */
+  #lead: Uint8Array | undefined;
   #served = false;
   #outcome: { readonly error: unknown } | 'good' | undefined;
 
@@ -32,7 +39,7 @@ export class Fill {
   constructor(run: { readonly first: number; readonly end: number; readonly offset: number }) {
     this.firstBlock = run.first;
     this.endBlock = run.end;
-    this.#filledTo = run.offset;
+    this.offset = this.#filledTo = run.offset;
   }
 
   get signal(): AbortSignal {
@@ -52,11 +59,26 @@ export class Fill {
   progress(filledTo: number): void {
     if (filledTo <= this.#filledTo) return;
     this.#filledTo = filledTo;
+    if (filledTo >= this.#leadEnd) this.#lead = undefined;
     for (const waiter of this.#waiters) if (waiter.upTo <= filledTo) waiter.resolve();
+  }
+
+  /** The first bytes of the run are here, but not in the blob. */
+  lead(bytes: Uint8Array): void {
+    if (this.#outcome !== undefined || this.#filledTo >= this.offset + bytes.length) return;
+    this.#lead = bytes;
+    for (const waiter of this.#waiters) {
+      if (waiter.takesLead && waiter.upTo <= this.#leadEnd) waiter.resolve(bytes);
+    }
+  }
+
+  get #leadEnd(): number {
+    return this.offset + (this.#lead?.length ?? 0);
   }
 
   settle(outcome: { readonly error: unknown } | 'good'): void {
     this.#outcome ??= outcome;
+    this.#lead = undefined;
     this.#settled.resolve();
     for (const waiter of this.#waiters) {
       if (outcome === 'good') waiter.resolve();
@@ -69,19 +91,26 @@ export class Fill {
   }
 
   /**
-   * Resolves when everything below `upTo` is readable. Gives up after `stallMs` without progress.
+   * Resolves when everything below `upTo` is readable in the blob; or, for who takes it, with the bytes from the run's
+   * beginning to beyond `upTo`. Gives up after `stallMs` without progress.
    * @throws what the tier failed with; the signal's reason; TierError timeout
    */
   async wait(
     upTo: number,
-    options: { readonly clock: Clock; readonly signal?: AbortSignal | undefined; readonly stallMs?: number },
-  ) {
-    const { clock, signal, stallMs = FILL_WAIT_MS } = options;
-    if (this.#filledTo >= upTo || this.#outcome === 'good') return;
+    options: {
+      readonly clock: Clock;
+      readonly signal?: AbortSignal | undefined;
+      readonly stallMs?: number;
+      readonly takesLead?: boolean;
+    },
+  ): Promise<Uint8Array | undefined> {
+    const { clock, signal, stallMs = FILL_WAIT_MS, takesLead = false } = options;
+    if (this.#filledTo >= upTo || this.#outcome === 'good') return undefined;
     if (this.#outcome !== undefined) throw this.#outcome.error;
+    if (takesLead && this.#leadEnd >= upTo) return this.#lead;
     signal?.throwIfAborted();
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const waiter: Waiter = { upTo, resolve, reject };
+    const { promise, resolve, reject } = Promise.withResolvers<Uint8Array | undefined>();
+    const waiter: Waiter = { upTo, takesLead, resolve, reject };
     this.#waiters.add(waiter);
     const giveUp = (reason: unknown): void => {
       this.#waiters.delete(waiter);
@@ -101,8 +130,9 @@ export class Fill {
     };
     watch();
     try {
-      await promise;
+      const lead = await promise;
       this.#served = true;
+      return lead;
     } finally {
       this.#waiters.delete(waiter);
       stopTimer();

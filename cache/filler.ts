@@ -78,7 +78,7 @@ export class Filler {
     const { present, fills: running } = this.#options.table.load(blob);
     const { signal } = order;
     const stallMs = order.priority === 'demand' ? FILL_WAIT_MS : FILL_WAIT_AHEAD_MS;
-    const waits = new Set<Promise<void>>();
+    const waits = new Set<Promise<unknown>>();
     let failure: { readonly error: unknown } | undefined;
     const waitFor = (fill: Fill): void => {
       const wait = fill

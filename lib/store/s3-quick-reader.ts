@@ -18,7 +18,7 @@ import { S3Signature } from './s3-signature.ts';
 import { gotOf, requestText, type S3Got } from './s3-wire.ts';
 
 /** From the request to the last byte. */
-const ANSWER_MS = 5_000;
+const ANSWER_MS = 3_000;
 /** Late answers are looked for this often: one timer for all requests of that time. */
 const TURN_MS = 500;
 /** After a refusal nothing is asked for so long: whoever asks instead knows how to wait. */

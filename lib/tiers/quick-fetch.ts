@@ -1,11 +1,11 @@
 /**
- * Small whole objects that somebody waits for, fetched on this thread: for these the way to a worker and back, through its
- * queues, costs more than the GET. One plain attempt; whatever goes wrong is left to the workers with all their retries.
+ * What is small and waited for, fetched on this thread: for that the way to a worker and back, through its queues, costs
+ * more than the GET. One plain attempt; whatever goes wrong is left to the workers with all their retries.
  *
  * A store's access (where, as whom) comes from a worker, which has the store's client; it is asked for anew from time to
  * time, and not used any more when its credentials end. Bounded: `quickGetsMax` under way, each with memory of its own that
- * is used again. Nothing is written before all bytes are there and verified, and then at once, so that a request that
- * has settled writes no more.
+ * is used again, unless it is given away. Nothing is written before all bytes are there and verified, and then at once,
+ * so that a request that has settled writes no more.
  */
 import { crc32 } from 'node:zlib';
 import type { Clock } from '../base/clock.ts';
@@ -14,7 +14,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import type { FetchLimits } from './fetch-limits.ts';
 import type { FetchServerOptions } from './fetch-server.ts';
 import { sinkErrorOf } from './tier-errors.ts';
-import type { FillRequest, FillResult } from './tier.ts';
+import type { FillRequest, FillResult, VersionSource } from './tier.ts';
 
 /** What this needs from outside. */
 export interface QuickMeans {
@@ -31,6 +31,12 @@ export interface QuickFetchOptions extends QuickMeans {
 
 /** Credentials are not used any more so long before they end. */
 const EXPIRY_MARGIN_MS = 30_000;
+
+interface Range {
+  readonly source: VersionSource;
+  readonly offset: number;
+  readonly length: number;
+}
 
 interface OpenAccess {
   readonly reader: QuickReader;
@@ -63,15 +69,20 @@ export class QuickFetch {
     });
   }
 
-  /** Undefined, at once or later: to be fetched in the ordinary way. @throws TierError sink, the signal's reason */
+  /** A range in its sink. Undefined, at once or later: to be fetched in the ordinary way. @throws TierError sink, the signal's reason */
   fill(
     storeUrl: string,
     request: FillRequest,
     signal: AbortSignal | undefined,
   ): Promise<FillResult | undefined> | undefined {
-    const reader = this.#readerOf(storeUrl);
-    if (reader === undefined || this.#underWay >= this.#options.limits.quickGetsMax) return undefined;
-    return this.#fill(reader, request, signal);
+    const reader = this.#readerOf(storeUrl, request);
+    return reader && this.#fill(reader, request, signal);
+  }
+
+  /** A range in memory. Undefined, at once or later: to be fetched in the ordinary way. Never fails. */
+  read(storeUrl: string, range: Range): Promise<Uint8Array | undefined> | undefined {
+    const reader = this.#readerOf(storeUrl, range);
+    return reader && this.#read(reader, range);
   }
 
   close(): void {
@@ -80,10 +91,11 @@ export class QuickFetch {
     this.#stores.clear();
   }
 
-  #readerOf(storeUrl: string): QuickReader | undefined {
-    const access = this.#stores.get(storeUrl);
-    if (access === undefined) return undefined;
+  #readerOf(storeUrl: string, { length }: Range): QuickReader | undefined {
     const { clock, askAccess, limits } = this.#options;
+    const access = this.#stores.get(storeUrl);
+    if (access === undefined || length > limits.quickBytesMax) return undefined;
+    if (this.#underWay >= limits.quickGetsMax) return undefined;
     if (clock.nowMs() >= access.renewMs) {
       access.renewMs += limits.accessMs;
       askAccess(storeUrl);
@@ -93,29 +105,44 @@ export class QuickFetch {
 
   async #fill(
     reader: QuickReader,
-    { source, offset, length, sinkFd }: FillRequest,
+    request: FillRequest,
     signal: AbortSignal | undefined,
   ): Promise<FillResult | undefined> {
-    const { limits, metrics, writeAt } = this.#options;
+    const { offset, length, sinkFd } = request;
+    const { limits, writeAt } = this.#options;
     const into = this.#free.pop() ?? Buffer.allocUnsafeSlow(limits.quickBytesMax);
-    this.#underWay++;
     try {
-      const { objectKey: key, entityTag, objectVersion: versionId, sizeBytes } = source;
-      const isThere = await reader.read({ key, entityTag, versionId, sizeBytes, offset, length, into });
+      const isThere = await this.#get(reader, request, into);
       signal?.throwIfAborted();
       if (!isThere) return undefined;
       const bytes = into.subarray(0, length);
-      try {
-        writeAt(sinkFd, bytes, offset);
-      } catch (error) {
-        throw sinkErrorOf(error);
-      }
-      metrics.tierRequests.inc({ tier: 'store', result: 'ok' });
-      metrics.tierBytes.inc({ tier: 'store', direction: 'in' }, length);
+      writeAt(sinkFd, bytes, offset);
       return { blockChecksums: [crc32(bytes)] };
+    } catch (error) {
+      throw signal?.aborted ? error : sinkErrorOf(error);
+    } finally {
+      this.#free.push(into);
+    }
+  }
+
+  async #read(reader: QuickReader, range: Range): Promise<Uint8Array | undefined> {
+    const into = Buffer.allocUnsafeSlow(range.length);
+    return (await this.#get(reader, range, into)) ? into : undefined;
+  }
+
+  async #get(reader: QuickReader, { source, offset, length }: Range, into: Buffer): Promise<boolean> {
+    const { objectKey: key, entityTag, objectVersion: versionId, sizeBytes } = source;
+    this.#underWay++;
+    try {
+      const isThere = await reader.read({ key, entityTag, versionId, sizeBytes, offset, length, into });
+      if (isThere) {
+        const { tierRequests, tierBytes } = this.#options.metrics;
+        tierRequests.inc({ tier: 'store', result: 'ok' });
+        tierBytes.inc({ tier: 'store', direction: 'in' }, length);
+      }
+      return isThere;
     } finally {
       this.#underWay--;
-      this.#free.push(into);
     }
   }
 }

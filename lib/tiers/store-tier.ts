@@ -51,7 +51,7 @@ export function createStoreTier(options: StoreTierOptions): Tier {
 
 type Range = Parameters<Tier['read']>[0];
 
-interface Queued extends Omit<PooledFetch, 'storeUrl' | 'leadBytes' | 'deadlineMs'> {
+interface Queued extends Omit<PooledFetch, 'storeUrl' | 'deadlineMs'> {
   readonly priority: FetchPriority;
 }
 
@@ -94,10 +94,10 @@ class StoreTier implements Tier {
     const { offset, length, blockBytes } = request;
     invariant(offset % blockBytes === 0, 'a fill begins at a block boundary');
     if (length === 0) return { blockChecksums: [] };
-    const quick = this.#fillQuickly(request, options.signal);
-    const filled = quick && (await quick);
-    if (filled !== undefined) return filled;
-    if (length <= this.#limits.quickBytesMax) return this.#fillByWorkers(request, options);
+    if (length <= this.#limits.quickBytesMax) {
+      const quick = this.#fillQuickly(request, options.signal);
+      return (quick && (await quick)) ?? this.#fillByWorkers(request, options);
+    }
     this.#largeFills++;
     try {
       return await this.#fillByWorkers(request, options);
@@ -110,8 +110,11 @@ class StoreTier implements Tier {
     checkRange(range);
     if (range.length === 0) return new Uint8Array(0);
     const { source, offset, length, priority } = range;
+    const quick = priority === 'demand' ? this.#readQuickly(range) : undefined;
+    const bytes = quick && (await quick);
+    if (bytes !== undefined) return bytes;
     const answer = await this.#fetch(
-      { source, offset, length, sink: undefined, priority },
+      { source, offset, length, sink: undefined, leadBytes: 0, priority },
       { signal: options.signal, onProgress: undefined },
     );
     invariant(answer.kind === 'bytes', 'a read is answered with bytes');
@@ -135,19 +138,45 @@ class StoreTier implements Tier {
     request: FillRequest,
     signal: AbortSignal | undefined,
   ): Promise<FillResult | undefined> | undefined {
-    const { storeUrlOf } = this.#options;
     const { source, length, priority } = request;
-    const { quickBytesMax } = this.#limits;
-    const isQuick = length <= quickBytesMax && length === source.sizeBytes && priority === 'demand';
     // A thread that answers programs must not wait for a disk that others keep busy.
-    if (!isQuick || this.#largeFills > 0) return undefined;
-    const storeUrl = storeUrlOf(source.exportName);
+    if (length < source.sizeBytes || priority !== 'demand' || this.#largeFills > 0) return undefined;
+    const storeUrl = this.#options.storeUrlOf(source.exportName);
     return storeUrl === undefined ? undefined : this.#quick?.fill(storeUrl, request, signal);
+  }
+
+  #readQuickly(range: Omit<Range, 'priority'>): Promise<Uint8Array | undefined> | undefined {
+    const storeUrl = this.#options.storeUrlOf(range.source.exportName);
+    return storeUrl === undefined ? undefined : this.#quick?.read(storeUrl, range);
+  }
+
+  /**
+   * The first bytes of a version that somebody waits for, from this thread. Resolves when they are told or late, so that
+   * nothing competes with them. False or undefined: no use, a worker should hurry.
+   */
+  #lead({ source }: FillRequest, { onLead }: FillOptions): Promise<boolean> | undefined {
+    const { leadBytes, leadMs } = this.#limits;
+    const lead =
+      leadBytes > 0 && onLead ? this.#readQuickly({ source, offset: 0, length: leadBytes }) : undefined;
+    if (lead === undefined) return undefined;
+    return new Promise((resolve) => {
+      const cancel = this.#options.clock.after(leadMs, () => resolve(true));
+      void lead.then((bytes) => {
+        cancel();
+        if (bytes !== undefined) onLead?.(bytes);
+        resolve(bytes !== undefined);
+      });
+    });
   }
 
   async #fillByWorkers(request: FillRequest, options: FillOptions): Promise<FillResult> {
     const { source, offset, length, blockBytes, priority } = request;
-    const { getBytesMax } = this.#limits;
+    const { getBytesMax, wholeObjectBytesMax } = this.#limits;
+    // Of what is verified as a whole nothing is shown before its end.
+    const isWhole = length === source.sizeBytes && length <= wholeObjectBytesMax;
+    const isLed = priority === 'demand' && offset === 0 && !isWhole;
+    const lead = isLed ? this.#lead(request, options) : undefined;
+    const leadBytes = isLed && !(lead && (await lead)) ? this.#limits.leadBytes : 0;
     const parts = splitFill({ offset, length }, { blockBytes, getBytesMax });
     const watermark = new FillWatermark(parts);
     const advance = (index: number, filledTo: number): void => {
@@ -158,7 +187,8 @@ class StoreTier implements Tier {
     const fillPart = async (index: number, signal: AbortSignal | undefined): Promise<readonly number[]> => {
       const part = parts[index]!;
       const onProgress = options.onProgress && ((filledTo: number) => advance(index, filledTo));
-      const answer = await this.#fetch({ source, ...part, sink, priority }, { signal, onProgress });
+      const led = { leadBytes: index === 0 ? leadBytes : 0 };
+      const answer = await this.#fetch({ source, ...part, ...led, sink, priority }, { signal, onProgress });
       invariant(answer.kind === 'filled', 'a fill is answered with checksums');
       advance(index, part.offset + part.length);
       return answer.blockChecksums;
@@ -217,9 +247,7 @@ class StoreTier implements Tier {
           const waitedMs = priority === 'demand' ? clock.nowMs() - submittedMs : 0;
           const deadlineMs = this.#limits.deadlineMs - waitedMs;
           if (deadlineMs <= 0) throw new TierError('timeout', 'too many requests were waiting');
-          const isLed = priority === 'demand' && fetch.offset === 0 && fetch.sink !== undefined;
-          const leadBytes = isLed ? this.#limits.leadBytes : 0;
-          return this.#pool.run({ ...fetch, storeUrl, leadBytes, deadlineMs }, options);
+          return this.#pool.run({ ...fetch, storeUrl, deadlineMs }, options);
         },
         { priority: PRIORITIES[priority] },
       );

@@ -13,6 +13,7 @@ function isFinal(error: unknown): boolean {
 
 export function createTierStack(tiers: readonly Tier[]): Tier {
   invariant(tiers.length > 0, 'a tier stack has a tier');
+  if (tiers.length === 1) return tiers[0]!;
 
   async function firstAnswer<T>(
     ask: (tier: Tier) => Promise<T>,

@@ -58,6 +58,11 @@ export interface FillOptions {
   readonly signal?: AbortSignal;
   /** Called as bytes become readable in the sink: everything in [request.offset, filledTo) is there and belongs to the version as far as the transport can tell. A retry never moves it back. */
   readonly onProgress?: (filledTo: number) => void;
+  /**
+   * Called once at most, with the first bytes of the range, when they are there before the sink has them: for a reader
+   * who waits. They belong to the version as far as the transport can tell, and are never changed.
+   */
+  readonly onLead?: (bytes: Uint8Array) => void;
 }
 
 export interface Tier {

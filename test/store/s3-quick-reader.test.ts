@@ -143,7 +143,7 @@ t.test('S3 quick reader gives up a request that is answered late, or only in par
     };
     const late = reader.read(ask());
     await arrived;
-    clock.leap(4_000);
+    clock.leap(2_000);
     server.answer = good;
     t.ok(await reader.read(ask()), 'a later one is not concerned');
     clock.leap(2_000);

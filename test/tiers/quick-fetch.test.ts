@@ -164,3 +164,68 @@ t.test('store tier renews an access, and uses none whose credentials end', async
   t.equal(workersTold().length, 1, 'too near to their end');
   await h.tier.close();
 });
+
+t.test('store tier reads a small range into memory on this thread', async (t) => {
+  const { h, quick, fake, request, workersTold } = prepare(BLOCK);
+  await turn();
+  const range = { source: request.source, offset: 1_000, length: 500, priority: 'demand' } as const;
+  const bytes = await h.tier.read(range);
+  t.ok(fake.bytes.subarray(1_000, 1_500).equals(bytes));
+  t.equal(workersTold().length, 0);
+  quick.isGood = false;
+  t.ok(fake.bytes.subarray(1_000, 1_500).equals(await h.tier.read(range)), 'or else by a worker');
+  t.equal(workersTold().length, 1);
+  await h.tier.close();
+});
+
+t.test(
+  'store tier tells the first bytes of a large fill from this thread before workers begin',
+  async (t) => {
+    const limits = { leadBytes: 1_000, wholeObjectBytesMax: 1 };
+    const { h, quick, fake, request, workersTold } = prepare(BLOCK, { limits });
+    await turn();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    quick.hold = promise;
+    const leads: Uint8Array[] = [];
+    const fill = h.tier.fill(request, { onLead: (bytes) => leads.push(bytes) });
+    t.equal(workersTold().length, 0, 'nothing competes with what is waited for');
+    resolve();
+    await fill;
+    t.strictSame(
+      leads.map((bytes) => fake.bytes.subarray(0, 1_000).equals(bytes)),
+      [true],
+    );
+    t.ok(h.sink.equals(fake.bytes));
+    t.match(workersTold(), [{ offset: 0, length: BLOCK, leadBytes: 0 }]);
+    await h.tier.close();
+  },
+);
+
+t.test('store tier has workers begin when the first bytes are late, or cannot be had', async (t) => {
+  const clock = new ManualClock();
+  const limits = { leadBytes: 1_000, leadMs: 3, wholeObjectBytesMax: 1 };
+  const { h, quick, fake, request, workersTold } = prepare(BLOCK, { limits, clock });
+  await turn();
+  const { promise, resolve } = Promise.withResolvers<void>();
+  quick.hold = promise;
+  const leads: Uint8Array[] = [];
+  const late = h.tier.fill(request, { onLead: (bytes) => leads.push(bytes) });
+  clock.advance(3);
+  await late;
+  t.equal(leads.length, 0);
+  quick.isGood = false;
+  resolve();
+  await h.tier.fill(request, { onLead: (bytes) => leads.push(bytes) });
+  t.equal(leads.length, 0);
+  t.match(workersTold(), [{ leadBytes: 0 }, { leadBytes: 1_000 }]);
+  t.ok(h.sink.equals(fake.bytes));
+  await h.tier.close();
+});
+
+t.test('store tier tells nothing of an object that is verified as a whole before its end', async (t) => {
+  const { h, quick, request } = prepare(BLOCK, { limits: { leadBytes: 1_000 } });
+  await turn();
+  await h.tier.fill(request, { onLead: () => t.fail('not verified') });
+  t.equal(quick.reads.length, 0);
+  await h.tier.close();
+});
