@@ -1,8 +1,9 @@
 /** Each deliberate fault of the protocol is found by the simulator, or the simulator is too weak. */
+import fs from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
 import { run } from '../support/system.ts';
-import { mutants } from './mutants.ts';
+import { mutants, placeOf } from './mutants.ts';
 
 const SEEDS_MAX = 300;
 const TIMEOUT_MS = 600_000;
@@ -13,6 +14,15 @@ const isWhole = process.env['PERIGEE_SIM_MUTANTS'] === 'all';
 const chosen = mutants.filter(({ name, foundSoon }) =>
   only === undefined ? isWhole || foundSoon === true : only === name,
 );
+
+t.test('each fault has its place in the source', async (t) => {
+  for (const { name, changes } of mutants) {
+    for (const change of changes) {
+      const source = fs.readFileSync(path.join(import.meta.dirname, '../..', change.file), 'utf8');
+      t.doesNotThrow(() => placeOf(source, change), name);
+    }
+  }
+});
 
 for (const { name, fault, needsMoves } of chosen) {
   t.test(`${name}: ${fault}`, async (t) => {

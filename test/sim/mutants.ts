@@ -76,8 +76,8 @@ export const mutants: readonly Mutant[] = [
     changes: [
       {
         file: CACHE,
-        from: 'if (known === undefined || sequence <= known) continue;',
-        to: "if (known === undefined || sequence <= known || own?.state === 'absent') continue;",
+        from: 'if (known !== undefined && sequence > known) this.#withdraw(',
+        to: "if (known !== undefined && sequence > known && facts.own(name)?.state !== 'absent') this.#withdraw(",
       },
     ],
   },
@@ -122,7 +122,7 @@ export const mutants: readonly Mutant[] = [
     changes: [
       {
         file: LEASES,
-        from: 'change === undefined ? this.#grant(session, at.directory) : undefined',
+        from: 'isFree ? this.#grant(session, at.directory) : undefined',
         to: 'this.#grant(session, at.directory)',
       },
       { file: LEASES, from: 'if (change === undefined) return grant;', to: 'return grant;' },
@@ -184,6 +184,26 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'keep-withdrawn-entry',
     fault: 'a page is kept with the names that are being changed',
-    changes: [{ file: CACHE, from: 'if (withdrawn.has(name)) continue;', to: '' }],
+    changes: [
+      {
+        file: CACHE,
+        from: 'if (withdrawn.has(name) || own.has(name)) continue;',
+        to: 'if (own.has(name)) continue;',
+      },
+    ],
   },
 ];
+
+/** The text with any white space between its words. @throws if it does not stand there once */
+export function placeOf(
+  source: string,
+  { file, from }: { readonly file: string; readonly from: string },
+): RegExp {
+  const words = from
+    .trim()
+    .split(/\s+/)
+    .map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
+  const found = source.match(new RegExp(words.join('\\s+'), 'g'))?.length ?? 0;
+  if (found !== 1) throw new Error(`${file} has ${found} places that read: ${from}`);
+  return new RegExp(words.join('\\s+'));
+}

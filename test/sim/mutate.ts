@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import { registerHooks } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { mutants } from './mutants.ts';
+import { mutants, placeOf } from './mutants.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const wanted = process.env['PERIGEE_MUTANT'];
@@ -26,14 +26,3 @@ registerHooks({
     return { ...loaded, source };
   },
 });
-
-/** Matches the text with any white space between its words. */
-function placeOf(source: string, { file, from }: { readonly file: string; readonly from: string }): RegExp {
-  const words = from
-    .trim()
-    .split(/\s+/)
-    .map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
-  const found = source.match(new RegExp(words.join('\\s+'), 'g'))?.length ?? 0;
-  if (found !== 1) throw new Error(`${file} has ${found} places that read: ${from}`);
-  return new RegExp(words.join('\\s+'));
-}
