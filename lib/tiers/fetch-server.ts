@@ -18,6 +18,7 @@ import type {
   SendCommand,
   ToFetchWorker,
 } from './fetch-protocol.ts';
+import { PartBuffers } from './part-buffers.ts';
 import { type ReadAt, sendPart } from './part-server.ts';
 import { fetchRange } from './ranged-fetch.ts';
 import { failureOf, tierErrorOf } from './tier-errors.ts';
@@ -36,6 +37,7 @@ export interface FetchServerOptions {
 export function serveFetches(options: FetchServerOptions): void {
   const { port, openStore } = options;
   const stores = new Map<string, ObjectStore>();
+  const buffers = new PartBuffers(options.clock);
   const running = new Map<number, { readonly cancel: AbortController; readonly ended: Promise<void> }>();
 
   const storeOf = (url: string): ObjectStore => {
@@ -91,7 +93,8 @@ export function serveFetches(options: FetchServerOptions): void {
   const answerSend = async (command: SendCommand, signal: AbortSignal): Promise<void> => {
     const { id, storeUrl, upload } = command;
     try {
-      const sent = await sendPart(command, { store: storeOf(storeUrl), readAt: options.readAt, signal });
+      const { readAt } = options;
+      const sent = await sendPart(command, { store: storeOf(storeUrl), readAt, buffers, signal });
       port.post({ kind: 'sent', id, ...sent });
     } catch (error) {
       port.post({ kind: 'failed', id, failure: failureOf(tierErrorOf(error, `sending ${upload.key}`)) });

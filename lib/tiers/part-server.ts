@@ -6,6 +6,7 @@
 import type { ObjectStore } from '../store/object-store.ts';
 import { BlockChecksums } from './block-checksums.ts';
 import type { FromFetchWorker, SendCommand } from './fetch-protocol.ts';
+import type { PartBuffers } from './part-buffers.ts';
 import { sourceErrorOf, tierErrorOf } from './tier-errors.ts';
 import { TierError } from './tier.ts';
 
@@ -14,17 +15,25 @@ export type ReadAt = (descriptor: number, into: Uint8Array, position: number) =>
 
 export type Sent = Omit<Extract<FromFetchWorker, { kind: 'sent' }>, 'kind' | 'id'>;
 
+export interface SendParts {
+  readonly store: ObjectStore;
+  readonly readAt: ReadAt;
+  readonly buffers: PartBuffers;
+  readonly signal: AbortSignal;
+}
+
 /** @throws TierError `stale`: there is no such upload any more, or the file has become shorter */
-export async function sendPart(
+export function sendPart(command: SendCommand, parts: SendParts): Promise<Sent> {
+  return parts.buffers.lend(command.part.length, (body) => sendBody(command, body, parts));
+}
+
+async function sendBody(
   command: SendCommand,
-  {
-    store,
-    readAt,
-    signal,
-  }: { readonly store: ObjectStore; readonly readAt: ReadAt; readonly signal: AbortSignal },
+  body: Buffer,
+  { store, readAt, signal }: SendParts,
 ): Promise<Sent> {
   const { upload, part, descriptor, blockBytes, known, deadlineMs } = command;
-  const body = await readPart(part, (into, position) => readAt(descriptor, into, position));
+  await fill(body, part, (position) => readAt(descriptor, body, position));
   const checksums = new BlockChecksums(blockBytes);
   checksums.add(body);
   const blockChecksums = checksums.finish();
@@ -42,20 +51,19 @@ export async function sendPart(
   }
 }
 
-async function readPart(
-  { offset, length, number }: SendCommand['part'],
-  read: (into: Uint8Array, position: number) => Promise<number>,
-): Promise<Uint8Array> {
-  const body = Buffer.allocUnsafeSlow(length);
+async function fill(
+  body: Buffer,
+  { offset, number }: SendCommand['part'],
+  read: (position: number) => Promise<number>,
+): Promise<void> {
   let filled: number;
   try {
-    filled = await read(body, offset);
+    filled = await read(offset);
   } catch (error) {
     throw sourceErrorOf(error);
   }
-  if (filled < length)
+  if (filled < body.length)
     throw new TierError('stale', `the file no longer reaches to the end of part ${number}`);
-  return body;
 }
 
 function areSame(a: readonly number[], b: readonly number[]): boolean {
