@@ -13,13 +13,14 @@ import type { Grant as GrantMessage, PolicySet } from '../rpc/gen/origin_pb.js';
 import { PROTOCOL_VERSION } from '../rpc/protocol-version.ts';
 import type { ClientCredentialFiles } from '../rpc/client-credentials.ts';
 import { createOriginClient, type OriginClient } from '../rpc/origin-client.ts';
-import { RpcError } from '../rpc/rpc-errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { VersionSource } from '../tiers/tier.ts';
 import type { LeaseStream, LeaseStreamListener } from './lease-session.ts';
 import { compareNames } from './name-order.ts';
-import { NamespaceError, type NamespaceErrorCode, type NamespaceOptions } from './namespace.ts';
-import { attributesOf, check, checkName } from './origin-answers.ts';
+import { NamespaceError, type NamespaceOptions } from './namespace.ts';
+import { attributesOf, check, checkName, translated } from './origin-answers.ts';
+import { OriginChanges } from './origin-changes.ts';
+import type { RemoteChanges } from './remote-changes.ts';
 import type { RemoteNames, RemoteOptions } from './remote-names.ts';
 
 /** Of a question whose answer is for one use. */
@@ -52,6 +53,7 @@ export async function openOriginNames(options: {
   readonly signal?: AbortSignal;
 }): Promise<{
   readonly remote: RemoteNames;
+  readonly remoteChanges: RemoteChanges;
   /** For the driver of the lease session. */
   readonly openStream: (listener: LeaseStreamListener, onPolicies: (set: PolicySet) => void) => LeaseStream;
   readonly exportInfo: ExportInfo;
@@ -85,6 +87,7 @@ export async function openOriginNames(options: {
     logger.info({ origin: address, export: exportName, epoch: exportInfo.epoch }, 'opened export');
     return {
       remote: new OriginNames({ client, exportName }),
+      remoteChanges: new OriginChanges({ client, exportName }),
       openStream: (listener, onPolicies) => openStream(listener, { client, exportName, onPolicies }),
       exportInfo,
     };
@@ -202,37 +205,4 @@ function openStream(
     send: (message) => handle.send(encodeSatelliteMessage(message, exportName)),
     end: () => handle.end(),
   };
-}
-
-/** What a call's failure means for names. The reason of the caller's own signal passes as it is. */
-async function translated<T>(call: () => Promise<T>): Promise<T> {
-  try {
-    return await call();
-  } catch (error) {
-    if (!(error instanceof RpcError)) throw error;
-    throw new NamespaceError(codeOf(error), error.message, {
-      cause: error,
-      ...(error.hint === undefined ? {} : { hint: error.hint }),
-    });
-  }
-}
-
-function codeOf({ code }: RpcError): NamespaceErrorCode {
-  switch (code) {
-    case 'not-found':
-    case 'not-directory':
-    case 'denied':
-    case 'timeout':
-    case 'unavailable':
-      return code;
-    case 'invalid':
-    case 'unsupported':
-    case 'protocol':
-    case 'failed':
-    case 'listen':
-    case 'exists':
-    case 'is-directory':
-    case 'not-empty':
-      return 'protocol';
-  }
 }

@@ -128,10 +128,9 @@ export class OwnChanges {
   /** @returns whether an update may be kept; otherwise it may be older than a change */
   admits(update: NameUpdate<InodeAttributes>, sequence: Sequence): boolean {
     const guards = this.#guardsOf(update);
-    if (guards.every((guard) => guard.underWay === 0 && guard.through < sequence)) return true;
-    if (guards.some((guard) => guard.underWay > 0)) {
-      this.#aside.set(subjectOfName(update.name.directory, update.name.name), { update, sequence });
-    }
+    if (guards.some((guard) => guard.through >= sequence)) return false;
+    if (guards.every((guard) => guard.underWay === 0)) return true;
+    this.#aside.set(subjectOfName(update.name.directory, update.name.name), { update, sequence });
     return false;
   }
 
@@ -161,13 +160,15 @@ export class OwnChanges {
     this.#over.clear();
   }
 
+  /** Before any guard is given up, by which an update may turn out to be old. */
   #settle(): PutAside[] {
     const settled: PutAside[] = [];
     for (const [name, aside] of this.#aside) {
       const guards = this.#guardsOf(aside.update);
-      if (guards.some((guard) => guard.underWay > 0)) continue;
+      const isOld = guards.some((guard) => guard.through >= aside.sequence);
+      if (!isOld && guards.some((guard) => guard.underWay > 0)) continue;
       this.#aside.delete(name);
-      if (guards.every((guard) => guard.through < aside.sequence)) settled.push(aside);
+      if (!isOld) settled.push(aside);
     }
     return settled;
   }
