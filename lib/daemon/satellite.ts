@@ -21,7 +21,6 @@ import { mountPortable } from '../fuse/portable-driver.ts';
 import { LeaseClient } from '../lease/lease-client.ts';
 import { LEASE_TIMING_DEFAULT } from '../lease/lease.ts';
 import { HeldNames } from '../namespace/held-names.ts';
-import { ImmutablePaths } from '../namespace/immutable-paths.ts';
 import { LeaseSession } from '../namespace/lease-session.ts';
 import { LeasedNamespace } from '../namespace/leased-namespace.ts';
 import { NameCache } from '../namespace/name-cache.ts';
@@ -35,6 +34,7 @@ import { createMetrics } from '../telemetry/metrics.ts';
 import { createStoreTier } from '../tiers/store-tier.ts';
 import { createTierStack } from '../tiers/tier-stack.ts';
 import { createVfs } from '../vfs/vfs.ts';
+import { consistencyByPolicy } from './consistency-by-policy.ts';
 import { controlHandlers } from './control-handlers.ts';
 import { startFetchWorker } from './fetch-worker-thread.ts';
 import { keepingByPolicy } from './keeping-by-policy.ts';
@@ -121,12 +121,14 @@ async function assemble(
   const prefetching = new Prefetching({ ...options, policies, mountpoint, clock, logger, metrics });
   const policySets = new PolicyReceiver({ holder: policies, clock, logger, metrics });
   const leaseClock = bootClock();
+  const consistency = consistencyByPolicy(policies, { immutable: exportInfo.immutable });
   const held = new HeldNames({
-    cache: new NameCache({ immutable: new ImmutablePaths(exportInfo.immutable) }),
+    cache: new NameCache(consistency.rules),
     metrics,
     onReleased: (directories) => session.release(directories),
     onUpdated: (names) => prefetching.updated(names),
   });
+  consistency.listen(() => void held.judgeAnew());
   const session = new LeaseSession({
     machine: new LeaseClient({ clockRateError: LEASE_TIMING_DEFAULT.clockRateError }),
     open: (listener) => openStream(listener, (set) => policySets.take(set)),

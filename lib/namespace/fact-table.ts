@@ -7,21 +7,24 @@
 import { type InodeNumber, ROOT_INODE } from '../base/brand.ts';
 import type { LeaseReference, Sequence } from '../lease/lease.ts';
 import { type AbsentFact, DirectoryFacts, type Fact, type KnownFact } from './directory-facts.ts';
-import type { ImmutablePaths } from './immutable-paths.ts';
+import type { PathRule } from './immutable-paths.ts';
 import type { InodeAttributes } from './namespace.ts';
 
 /** Directories moved under each other between answers can look like a ring for a while. */
 const DEPTH_MAX = 1024;
 
 export class FactTable {
-  readonly #immutable: ImmutablePaths;
+  readonly #immutable: PathRule;
+  readonly #stale: PathRule;
   /** In the order in which they were made, or last given another chance. */
   readonly #directories = new Map<InodeNumber, DirectoryFacts>();
   readonly #byInode = new Map<InodeNumber, KnownFact>();
   #size = 0;
 
-  constructor(immutable: ImmutablePaths) {
-    this.#immutable = immutable;
+  /** @param rules `stale`: what may be used without a lease while the origin cannot be reached */
+  constructor(rules: { readonly immutable: PathRule; readonly stale: PathRule }) {
+    this.#immutable = rules.immutable;
+    this.#stale = rules.stale;
   }
 
   /** Names with a fact of their own. */
@@ -101,19 +104,36 @@ export class FactTable {
   }
 
   /**
-   * Everything goes but what these leases cover, less absences and listings, and what is immutable. Sequences begin
-   * anew.
+   * Everything goes but what these leases cover, less absences and listings, and what is immutable; and, while the
+   * origin cannot be reached, what may be stale. Sequences begin anew.
    */
-  retain(keep: readonly LeaseReference[]): void {
-    const survivors = [...this.#directories.values()].map((facts) => ({
-      facts,
-      lease: keep.find((lease) => this.#covers(lease, facts.inode)),
-      isListed: facts.isComplete && this.isImmutableBelow(facts.inode),
-    }));
+  retain(
+    keep: readonly LeaseReference[],
+    { withStale = false }: { readonly withStale?: boolean } = {},
+  ): void {
+    const survivors = [...this.#directories.values()].map((facts) => {
+      const path = this.#immutable.isEmpty && this.#stale.isEmpty ? undefined : this.pathOf(facts.inode);
+      const isStale = withStale && path !== undefined;
+      return {
+        facts,
+        lease: keep.find((lease) => this.#covers(lease, facts.inode)),
+        isListed:
+          facts.isComplete &&
+          path !== undefined &&
+          (this.#immutable.hasBelow(path) || (isStale && this.#stale.hasBelow(path))),
+        mayBeStale: (name: string): boolean =>
+          isStale && this.#stale.has(path === '' ? name : `${path}/${name}`),
+      };
+    });
+    this.clear();
+    for (const survivor of survivors) this.#survive(survivor);
+  }
+
+  /** Nothing is known. */
+  clear(): void {
     this.#directories.clear();
     this.#byInode.clear();
     this.#size = 0;
-    for (const survivor of survivors) this.#survive(survivor);
   }
 
   // --- Paths ---
@@ -192,16 +212,17 @@ export class FactTable {
     readonly facts: DirectoryFacts;
     readonly lease: LeaseReference | undefined;
     readonly isListed: boolean;
+    readonly mayBeStale: (name: string) => boolean;
   }): void {
-    const { facts, lease, isListed } = survivor;
+    const { facts, lease, isListed, mayBeStale } = survivor;
     const kept = new DirectoryFacts(facts.inode);
     kept.lease = lease;
     for (const [name, fact] of facts.facts()) {
-      if (fact.state === 'known' && (lease !== undefined || fact.isImmutable)) {
+      if (fact.state === 'known' && (lease !== undefined || fact.isImmutable || mayBeStale(name))) {
         const known = { ...fact, sequence: 0, directory: kept };
         kept.set(name, known);
         this.#byInode.set(known.attributes.inode, known);
-      } else if (fact.state === 'absent' && fact.isImmutable) {
+      } else if (fact.state === 'absent' && (fact.isImmutable || mayBeStale(name))) {
         kept.set(name, { ...fact, sequence: 0 });
       }
     }

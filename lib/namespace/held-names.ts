@@ -73,9 +73,14 @@ export class HeldNames {
     await this.#tell(this.cache.recall(message.leases, message.sequence));
   }
 
-  /** The session is lost, less what these leases cover. */
-  async drop(keep: readonly LeaseReference[]): Promise<void> {
-    await this.#tell(this.cache.dropAll(keep));
+  /** The session is lost, less what these leases cover and, if the origin cannot be reached, what may be stale. */
+  async drop(keep: readonly LeaseReference[], options: { readonly withStale?: boolean } = {}): Promise<void> {
+    await this.#tell(this.cache.dropAll(keep, options));
+  }
+
+  /** Other paths are immutable, or may be stale, from now on. */
+  async judgeAnew(): Promise<void> {
+    await this.#tell(this.cache.forgetAll());
   }
 
   /**

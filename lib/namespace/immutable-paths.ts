@@ -4,7 +4,27 @@
  */
 import picomatch from 'picomatch';
 
-export class ImmutablePaths {
+/** A part of the paths of an export. */
+export interface PathRule {
+  readonly isEmpty: boolean;
+  /** Of what a path stands for. */
+  has(path: string): boolean;
+  /** Of all that is, or is not, in a directory. */
+  hasBelow(path: string): boolean;
+}
+
+/** Paths for which at least one of the rules is true. */
+export function eitherRule(rules: readonly PathRule[]): PathRule {
+  return {
+    get isEmpty() {
+      return rules.every((rule) => rule.isEmpty);
+    },
+    has: (path) => rules.some((rule) => rule.has(path)),
+    hasBelow: (path) => rules.some((rule) => rule.hasBelow(path)),
+  };
+}
+
+export class ImmutablePaths implements PathRule {
   readonly isEmpty: boolean;
   readonly #matches: (path: string) => boolean;
   /** Directories on the literal ways. */

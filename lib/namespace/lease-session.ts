@@ -157,6 +157,7 @@ export class LeaseSession implements LeaseTerm {
   #received(message: OriginMessage<InodeAttributes>): void {
     this.#step({ kind: 'message', message });
     if (message.kind !== 'welcome') return;
+    this.#options.held.cache.forgetStale();
     const { resumed } = message;
     this.#hasTold = false;
     this.#options.logger.info({ session: this.stat().session, resumed }, 'lease session is live');
@@ -186,7 +187,8 @@ export class LeaseSession implements LeaseTerm {
   async #drop({ drop, reason, keep }: EffectOf<'drop'>): Promise<void> {
     this.#options.metrics.sessionsLost.inc({ reason });
     this.#options.logger.warn({ reason }, 'names are forgotten');
-    await this.#options.held.drop(keep);
+    // A term that has ended is the only loss without a word of the origin.
+    await this.#options.held.drop(keep, { withStale: reason === 'expired' });
     this.#step({ kind: 'dropped', drop });
   }
 

@@ -2,7 +2,8 @@
  * The satellite's namespace: answers from the facts that it holds, asks the origin for the rest, and keeps of the answers
  * what a lease covers.
  *
- * - A fact is used only before the term ends; an immutable one also after that.
+ * - A fact is used only before the term ends; an immutable one also after that, and one that may be stale until the origin
+ *   answers again.
  * - Whoever asks what is being asked already waits for that answer, and uses it only if it was kept: an answer that is not
  *   covered says nothing about the time after its question.
  * - An origin that cannot be reached is waited for within a bound (`origin-wait.ts`).
@@ -92,9 +93,10 @@ export class LeasedNamespace implements Namespace {
     const fact = this.#cache.name(parent, name);
     if (fact === undefined) return undefined;
     const validForMs = this.#validForMs(fact.isImmutable);
-    if (validForMs <= 0) return undefined;
+    if (validForMs <= 0 && !this.#cache.isStale) return undefined;
     this.#counters.held.inc();
-    return { attributes: fact.state === 'known' ? fact.attributes : undefined, validForMs };
+    const attributes = fact.state === 'known' ? fact.attributes : undefined;
+    return { attributes, validForMs: Math.max(0, validForMs) };
   }
 
   knownAttributes(inode: InodeNumber): KnownAttributes | undefined {
@@ -103,9 +105,9 @@ export class LeasedNamespace implements Namespace {
     const fact = this.#cache.inode(inode);
     if (fact === undefined) return undefined;
     const validForMs = this.#validForMs(fact.isImmutable);
-    if (validForMs <= 0) return undefined;
+    if (validForMs <= 0 && !this.#cache.isStale) return undefined;
     this.#counters.held.inc();
-    return { attributes: fact.attributes, validForMs };
+    return { attributes: fact.attributes, validForMs: Math.max(0, validForMs) };
   }
 
   async lookup(
@@ -157,9 +159,10 @@ export class LeasedNamespace implements Namespace {
     const { after = '', entriesMax } = page;
     const asked = { directory, after, entriesMax };
     const known = this.#cache.page(directory, page);
-    if (known !== undefined && this.#validForMs(this.#cache.isImmutableBelow(directory)) > 0) {
+    const isHeld = this.#validForMs(this.#cache.isImmutableBelow(directory)) > 0;
+    if (known !== undefined && (isHeld || this.#cache.isStale)) {
       this.#counters.held.inc();
-      return this.#pending.show(known, asked);
+      return this.#pending.show({ ...known, isHeld: known.isHeld && isHeld }, asked);
     }
     const view = this.#pending.view(directory);
     try {
@@ -235,6 +238,8 @@ export class LeasedNamespace implements Namespace {
   ): Promise<{ readonly answer: T; readonly isKept: boolean }> {
     try {
       const answer = await call();
+      // Whoever answers is no longer away.
+      if (this.#validForMs(false) <= 0) this.#cache.forgetStale();
       const isKept = keep(question, answer);
       (isKept ? this.#counters.kept : this.#counters.once).inc();
       if (isKept) this.#options.held.shrink();

@@ -16,7 +16,7 @@ import type { InodeNumber } from '../base/brand.ts';
 import type { Grant, LeasedName, LeaseReference, NameUpdate, Sequence } from '../lease/lease.ts';
 import type { AbsentFact, DirectoryFacts, Fact, KnownFact } from './directory-facts.ts';
 import { FactTable } from './fact-table.ts';
-import { ImmutablePaths } from './immutable-paths.ts';
+import { ImmutablePaths, type PathRule } from './immutable-paths.ts';
 import type { DirectoryEntry, DroppedName, InodeAttributes, ListPage } from './namespace.ts';
 import {
   type ChangeAnswer,
@@ -35,7 +35,9 @@ const KEPT_FRACTION = 0.9;
 
 export interface NameCacheOptions {
   readonly namesMax?: number;
-  readonly immutable?: ImmutablePaths;
+  readonly immutable?: PathRule;
+  /** What may be used while the origin cannot be reached, although its lease has ended. */
+  readonly stale?: PathRule;
 }
 
 /** What the kernel must not serve any more. */
@@ -61,11 +63,13 @@ export class NameCache {
   readonly questions = new Questions();
   readonly own = new OwnChanges();
   readonly #namesMax: number;
+  #isStale = false;
   readonly #table: FactTable;
 
   constructor(options: NameCacheOptions = {}) {
     this.#namesMax = options.namesMax ?? NAMES_MAX_DEFAULT;
-    this.#table = new FactTable(options.immutable ?? new ImmutablePaths([]));
+    const none = new ImmutablePaths([]);
+    this.#table = new FactTable({ immutable: options.immutable ?? none, stale: options.stale ?? none });
   }
 
   /** Names known, absent ones included. */
@@ -277,9 +281,31 @@ export class NameCache {
    * The session is lost, and no answer to an earlier question holds. What these leases cover stays (a restarted origin
    * has granted them anew), less absences and listings, which only its last life knew; and so does what is immutable.
    */
-  dropAll(keep: readonly LeaseReference[]): Dropped {
+  dropAll(
+    keep: readonly LeaseReference[],
+    { withStale = false }: { readonly withStale?: boolean } = {},
+  ): Dropped {
     this.own.sessionLost();
-    return this.#retain(keep);
+    const dropped = this.#retain(keep, { withStale });
+    this.#isStale = withStale;
+    return dropped;
+  }
+
+  /** Whether what is known may be of before the end of its lease. */
+  get isStale(): boolean {
+    return this.#isStale;
+  }
+
+  /** The origin can be reached. The kernel was given nothing of what was stale to keep. */
+  forgetStale(): void {
+    if (this.#isStale) this.#retain([]);
+  }
+
+  /** What is immutable, or may be stale, is said anew, and none of the facts was judged by that. */
+  forgetAll(): Dropped {
+    const dropped = this.#retain([]);
+    this.#table.clear();
+    return dropped;
   }
 
   // --- Changes of this satellite ---
@@ -441,10 +467,14 @@ export class NameCache {
     if (own?.state !== 'withdrawn' || (own.mayBeShown && !attributesOnly)) names.push(droppedName(of, own));
   }
 
-  #retain(keep: readonly LeaseReference[]): Dropped {
+  #retain(
+    keep: readonly LeaseReference[],
+    { withStale = false }: { readonly withStale?: boolean } = {},
+  ): Dropped {
     this.questions.markAll(Infinity);
     const everything = this.size > 0;
-    this.#table.retain(keep);
+    this.#isStale = false;
+    this.#table.retain(keep, { withStale });
     return { names: [], everything };
   }
 

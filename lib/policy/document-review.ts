@@ -14,12 +14,7 @@ export interface Warning {
 }
 
 /** Settings that are kept and distributed, but of which this release only acts upon the default. */
-const SETTINGS_TO_COME = [
-  'write.readDuringWrite',
-  'write.publish',
-  'consistency.immutable',
-  'consistency.onPartition',
-] as const;
+const SETTINGS_TO_COME = ['write.readDuringWrite', 'write.publish'] as const;
 
 export function reviewPolicies(policies: readonly Policy[]): Warning[] {
   return [...policies.flatMap(reviewPolicy), ...contradictions(policies)];

@@ -52,11 +52,6 @@ export class PolicyHolder implements OwnPolicies {
     return this.#engine.decide(this.#whole(subject));
   }
 
-  /** Whether what the path stands for never changes once it is there, whatever its size. */
-  isImmutable(path: string): boolean {
-    return this.decide({ path, sizeBytes: undefined }).settings['consistency.immutable'];
-  }
-
   explain(subject: OwnSubject): Explanation {
     return this.#engine.explain(this.#whole(subject));
   }

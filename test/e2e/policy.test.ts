@@ -45,8 +45,8 @@ interface Prepared {
   readonly apply: (text: string) => Promise<void>;
 }
 
-async function prepare(t: Test): Promise<Prepared> {
-  const system = await System.start(t);
+async function prepare(t: Test, originFlags: readonly string[] = []): Promise<Prepared> {
+  const system = await System.start(t, { originFlags: async () => originFlags });
   const prng = seededPrng(21);
   fs.mkdirSync(path.join(system.objects, 'train'));
   const bodies = [0, 1, 2, 3].map((number) => {
@@ -168,4 +168,32 @@ t.test('a plan tells what a document is about and changes nothing', { skip }, as
   t.match(stdout, /whole +new +4 +48 MiB +4/);
   t.match(stdout, /mnt-a: whole is 4\.7% of the cache of 1 GiB/);
   t.match((await policy('list')).stdout, /no policies \(version 0\)/);
+});
+
+t.test('names that a policy lets be used without the origin are, and others are not', { skip }, async (t) => {
+  const { system, bodies, apply } = await prepare(t, ['--lease-term', '2s']);
+  const { mountpoint, status } = await system.mount({ flags: ['--partition-wait', '1s'] });
+  const file = (number: number): string => path.join(mountpoint, 'train', `${number}.bin`);
+  await apply(
+    '  - { name: fixed, match: { prefix: train/0 }, consistency: { immutable: true } }\n' +
+      '  - { name: stale, match: { prefix: train/1 }, consistency: { onPartition: stale } }\n',
+  );
+  await until(t, 'stale', () => attribute(file(1), 'policy'));
+  for (const number of [0, 1, 2]) await fs.promises.readFile(file(number));
+  await system.stopOrigin('SIGKILL');
+  await until(t, 'lost', async () => (await status()).leases!['state'] as string);
+  t.equal(sha256(await fs.promises.readFile(file(0))), sha256(bodies[0]!));
+  t.equal(sha256(await fs.promises.readFile(file(1))), sha256(bodies[1]!));
+  await t.rejects(fs.promises.readFile(file(2)), { code: 'ETIMEDOUT' });
+
+  const changed = randomBytes(FILE_BYTES, seededPrng(22));
+  fs.writeFileSync(path.join(system.objects, 'train', '1.bin'), changed);
+  await system.startOrigin(`file://${system.objects}`, Number(system.address.split(':')[1]));
+  await until(t, 'live', async () => (await status()).leases!['state'] as string);
+  t.equal((await system.cli(['origin', 'refresh', `${system.address}/data/train`])).code, 0);
+  t.equal(
+    sha256(await fs.promises.readFile(file(1))),
+    sha256(changed),
+    'stale only while the origin was away',
+  );
 });

@@ -46,13 +46,20 @@ class FakeRemote implements RemoteNames {
   async close(): Promise<void> {}
 }
 
-function setUp(options: { readonly immutable?: readonly string[]; readonly namesMax?: number } = {}) {
+function setUp(
+  options: {
+    readonly immutable?: readonly string[];
+    readonly stale?: readonly string[];
+    readonly namesMax?: number;
+  } = {},
+) {
   const clock = new ManualClock();
   const remote = new FakeRemote();
   const metrics = createMetrics();
   const released: (readonly InodeNumber[])[] = [];
   const cache = new NameCache({
     immutable: new ImmutablePaths(options.immutable ?? []),
+    stale: new ImmutablePaths(options.stale ?? []),
     ...(options.namesMax === undefined ? {} : { namesMax: options.namesMax }),
   });
   const held = new HeldNames({ cache, metrics, onReleased: (directories) => released.push(directories) });
@@ -275,6 +282,58 @@ t.test('an origin out of reach', async (t) => {
     t.match(namespace.knownName(ROOT, 'sets'), { attributes: { inode: 10n } });
     t.match(namespace.knownName(inodeNumber(10), 'file'), { attributes: { inode: 11n } });
     t.equal(namespace.knownName(ROOT, 'other'), undefined);
+  });
+
+  t.test(
+    'leaves what may be stale, for the kernel to keep not at all, until the origin answers',
+    async (t) => {
+      const { clock, held, remote, namespace, term, cache } = setUp({ stale: ['sets/**'] });
+      const lookup = async (parent: InodeNumber, name: string) => ({
+        attributes: attributesOf(name === 'sets' ? 10 : 11, { kind: name === 'sets' ? 'directory' : 'file' }),
+        grant: grantOf(Number(parent)),
+      });
+      const learn = async (): Promise<void> => {
+        await namespace.lookup(ROOT, 'sets');
+        await namespace.lookup(inodeNumber(10), 'file');
+        await namespace.lookup(ROOT, 'other');
+      };
+      remote.lookup = lookup;
+      await learn();
+      t.match(
+        namespace.knownName(inodeNumber(10), 'file'),
+        { validForMs: TERM_MS },
+        'no more than under a lease',
+      );
+      clock.advance(TERM_MS);
+      t.equal(namespace.knownName(inodeNumber(10), 'file'), undefined, 'before the loss is known');
+      await held.drop([], { withStale: true });
+      t.match(namespace.knownName(inodeNumber(10), 'file'), { attributes: { inode: 11n }, validForMs: 0 });
+      t.match(namespace.knownAttributes(inodeNumber(11)), { validForMs: 0 });
+      t.equal(namespace.knownName(ROOT, 'other'), undefined);
+
+      await namespace.lookup(ROOT, 'other');
+      t.equal(namespace.knownName(inodeNumber(10), 'file'), undefined, 'the origin is there');
+
+      term.validUntilMs = 3 * TERM_MS;
+      await learn();
+      clock.advance(3 * TERM_MS);
+      await held.drop([], { withStale: true });
+      t.not(namespace.knownName(inodeNumber(10), 'file'), undefined);
+      // As at a welcome.
+      cache.forgetStale();
+      term.validUntilMs = 9 * TERM_MS;
+      t.equal(namespace.knownName(inodeNumber(10), 'file'), undefined, 'no lease covers it');
+      await learn();
+      await held.drop([]);
+      t.equal(namespace.knownName(inodeNumber(10), 'file'), undefined, 'lost by a word of the origin');
+    },
+  );
+
+  t.test('leaves nothing when other paths are meant', async (t) => {
+    const { held, namespace } = setUp({ immutable: ['**'] });
+    await namespace.lookup(ROOT, 'a');
+    await held.judgeAnew();
+    t.equal(namespace.knownName(ROOT, 'a'), undefined);
   });
 });
 

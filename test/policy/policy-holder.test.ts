@@ -26,12 +26,3 @@ t.test('holder decides for its export and host, by the set that it has', async (
     ['other-export', 'other-prefix', 'other-host'],
   );
 });
-
-t.test('a path is immutable whatever its size, or not at all', async (t) => {
-  const holder = new PolicyHolder({ exportName: 'data', host: { name: 'gpu-1', labels: {} } });
-  holder.replace(1, policies);
-  t.equal(holder.isImmutable('fixed/a'), true);
-  t.equal(holder.isImmutable('fixed/'), true);
-  t.equal(holder.isImmutable('small/a'), false, 'its size is not known yet');
-  t.equal(holder.isImmutable('a'), false);
-});
