@@ -2,6 +2,7 @@
 import { type Command } from 'commander';
 import type { CachedVersion, CacheStat, VerifyReport } from '../../cache/block-cache.ts';
 import { PerigeeError } from '../base/errors.ts';
+import { cacheSalvageCommand } from './cache-salvage.ts';
 import { act, type Action, type CommandContext, makeCommand } from './command.ts';
 import { EXIT } from './environment.ts';
 import { bytesText, countText, nameText, tableText } from './format.ts';
@@ -32,7 +33,8 @@ export function cacheCommand(context: CommandContext): Command {
     .addCommand(pinCommand(context, true))
     .addCommand(pinCommand(context, false))
     .addCommand(evictCommand(context))
-    .addCommand(verifyCommand(context));
+    .addCommand(verifyCommand(context))
+    .addCommand(cacheSalvageCommand(context));
 }
 
 /** The mount that the path lies in, and the path inside it. */

@@ -26,6 +26,7 @@ export function createRuntime(): Runtime {
     changes: async (options) => (await import('./export-changes.ts')).openChanges(options),
     policies: async (options) => (await import('./policy-calls.ts')).openPolicyCalls(options),
     leases: async (options) => (await import('./lease-calls.ts')).openLeaseCalls(options),
+    salvageCache: async (options) => (await import('../../cache/staging/salvage.ts')).salvageStaging(options),
     async *doctor(options) {
       yield* (await import('./doctor.ts')).doctor(options);
     },
