@@ -96,6 +96,7 @@ export class FillTable {
     const length = geometry.end(fill.endBlock - 1) - offset;
     let outcome: { readonly error: unknown } | 'good' = 'good';
     try {
+      const sink = (): number => this.#sink(blob);
       const { blockChecksums } = await tier.fill(
         {
           source: body.source,
@@ -103,7 +104,9 @@ export class FillTable {
           length,
           blockBytes: geometry.blockBytes,
           priority: how.priority,
-          sinkFd: this.#sink(blob),
+          get sinkFd() {
+            return sink();
+          },
         },
         {
           signal: fill.signal,

@@ -81,6 +81,8 @@ export class HttpConnection {
         return true;
       },
     });
+    // Only a request under way keeps a process.
+    this.#socket.unref();
     this.#socket.setNoDelay(true);
     this.#socket.setKeepAlive(true, KEEP_ALIVE_MS);
     this.#socket.on('error', (error: unknown) => this.close(error));

@@ -44,6 +44,12 @@ export class HttpPool {
     return connection.ask(request);
   }
 
+  /** Makes a connection for the first request. */
+  warm(): void {
+    const connection = this.#connect();
+    if (connection !== undefined) this.#idle.push(connection);
+  }
+
   close(): void {
     for (const connection of [...this.#open]) connection.close(undefined);
   }

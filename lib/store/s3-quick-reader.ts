@@ -49,6 +49,7 @@ export class S3QuickReader implements QuickReader {
     this.#access = access;
     this.#clock = clock;
     this.#pool = new HttpPool({ place: access.place, ca: access.ca, clock, connectionsMax });
+    this.#pool.warm();
     this.#stop = clock.every(TURN_MS, () => this.#endTurns());
   }
 

@@ -7,6 +7,7 @@
  * is used again, unless it is given away. Nothing is written before all bytes are there and verified, and then at once,
  * so that a request that has settled writes no more.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { crc32 } from 'node:zlib';
 import type { Clock } from '../base/clock.ts';
 import type { QuickReader, StoreAccess } from '../store/object-store.ts';
@@ -39,6 +40,7 @@ interface Range {
 }
 
 interface OpenAccess {
+  readonly access: StoreAccess;
   readonly reader: QuickReader;
   readonly expiresWallMs: number;
   /** From then on another one is asked for. */
@@ -58,12 +60,15 @@ export class QuickFetch {
 
   /** A worker told of a store. */
   take(storeUrl: string, access: StoreAccess | undefined): void {
-    this.#stores.get(storeUrl)?.reader.close();
+    const { openReader, limits, clock } = this.#options;
+    const known = this.#stores.get(storeUrl);
+    const isSame = known !== undefined && isDeepStrictEqual(known.access, access);
+    if (!isSame) known?.reader.close();
     this.#stores.delete(storeUrl);
     if (access === undefined || this.#closed) return;
-    const { openReader, limits, clock } = this.#options;
     this.#stores.set(storeUrl, {
-      reader: openReader(access, limits.quickGetsMax),
+      access,
+      reader: isSame ? known.reader : openReader(access, limits.quickGetsMax),
       expiresWallMs: (access.expiresWallMs ?? Number.POSITIVE_INFINITY) - EXPIRY_MARGIN_MS,
       renewMs: clock.nowMs() + limits.accessMs,
     });
@@ -108,11 +113,13 @@ export class QuickFetch {
     request: FillRequest,
     signal: AbortSignal | undefined,
   ): Promise<FillResult | undefined> {
-    const { offset, length, sinkFd } = request;
+    const { offset, length } = request;
     const { limits, writeAt } = this.#options;
     const into = this.#free.pop() ?? Buffer.allocUnsafeSlow(limits.quickBytesMax);
     try {
-      const isThere = await this.#get(reader, request, into);
+      const answer = this.#get(reader, request, into);
+      const sinkFd = await sinkOf(request, answer);
+      const isThere = await answer;
       signal?.throwIfAborted();
       if (!isThere) return undefined;
       const bytes = into.subarray(0, length);
@@ -144,5 +151,15 @@ export class QuickFetch {
     } finally {
       this.#underWay--;
     }
+  }
+}
+
+/** Opened while the answer is on its way; a failure is told only after that, for its memory is in use until then. */
+async function sinkOf(request: FillRequest, answer: Promise<unknown>): Promise<number> {
+  try {
+    return request.sinkFd;
+  } catch (error) {
+    await answer;
+    throw error;
   }
 }

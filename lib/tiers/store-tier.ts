@@ -8,7 +8,7 @@
  * caller may close it. Cancelled requests fail with the reason of their signal.
  */
 import PQueue from 'p-queue';
-import { sleep, type Clock } from '../base/clock.ts';
+import { nextTurn, sleep, type Clock } from '../base/clock.ts';
 import { invariant } from '../base/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -164,7 +164,8 @@ class StoreTier implements Tier {
       void lead.then((bytes) => {
         cancel();
         if (bytes !== undefined) onLead?.(bytes);
-        resolve(bytes !== undefined);
+        // Whoever waits for them is answered first.
+        nextTurn(() => resolve(bytes !== undefined));
       });
     });
   }
@@ -176,6 +177,7 @@ class StoreTier implements Tier {
     const isWhole = length === source.sizeBytes && length <= wholeObjectBytesMax;
     const isLed = priority === 'demand' && offset === 0 && !isWhole;
     const lead = isLed ? this.#lead(request, options) : undefined;
+    const sink = { descriptor: request.sinkFd, blockBytes };
     const leadBytes = isLed && !(lead && (await lead)) ? this.#limits.leadBytes : 0;
     const parts = splitFill({ offset, length }, { blockBytes, getBytesMax });
     const watermark = new FillWatermark(parts);
@@ -183,7 +185,6 @@ class StoreTier implements Tier {
       const value = watermark.advance(index, filledTo);
       if (value !== undefined) options.onProgress?.(value);
     };
-    const sink = { descriptor: request.sinkFd, blockBytes };
     const fillPart = async (index: number, signal: AbortSignal | undefined): Promise<readonly number[]> => {
       const part = parts[index]!;
       const onProgress = options.onProgress && ((filledTo: number) => advance(index, filledTo));

@@ -45,7 +45,10 @@ export interface FillRequest {
   readonly length: number;
   readonly blockBytes: number;
   readonly priority: FetchPriority;
-  /** An open descriptor of this process; bytes are written at their own offsets in the version. */
+  /**
+   * An open descriptor of this process; bytes are written at their own offsets in the version. May be opened, or fail to
+   * be, when it is looked at: best while something else is on its way.
+   */
   readonly sinkFd: number;
 }
 

@@ -145,10 +145,31 @@ t.test('store tier tells of a sink that refuses what was fetched quickly', async
   await h.tier.close();
 });
 
+t.test('store tier waits for an answer under way before it tells that there is no sink', async (t) => {
+  const { h, quick, request } = prepare(1_000);
+  await turn();
+  const { promise, resolve } = Promise.withResolvers<void>();
+  quick.hold = promise;
+  const refusing: FillRequest = {
+    ...request,
+    get sinkFd(): number {
+      throw Object.assign(new Error('no more files'), { code: 'EMFILE' });
+    },
+  };
+  let isTold = false;
+  const fill = h.tier.fill(refusing).finally(() => (isTold = true));
+  fill.catch(() => undefined);
+  await turn();
+  t.notOk(isTold, 'its memory is still in use');
+  resolve();
+  await t.rejects(fill, { code: 'sink', cause: { code: 'EMFILE' } });
+  await h.tier.close();
+});
+
 t.test('store tier renews an access, and uses none whose credentials end', async (t) => {
   const clock = new ManualClock();
   const access = { ...ACCESS, expiresWallMs: 200_000 };
-  const { h, quick, request, workersTold } = prepare(1_000, { clock, access });
+  const { h, quick, fake, request, workersTold } = prepare(1_000, { clock, access });
   await turn();
   const prepares = (): number => h.workers.commands.filter(({ kind }) => kind === 'prepare').length;
   t.equal(prepares(), 1);
@@ -156,11 +177,17 @@ t.test('store tier renews an access, and uses none whose credentials end', async
   await h.tier.fill(request);
   await turn();
   t.equal(prepares(), 2);
+  t.equal(quick.opened, 1, 'the same as before');
+  fake.access = { ...access, region: 'elsewhere' };
+  clock.advance(60_000);
+  await h.tier.fill(request);
+  await turn();
+  t.equal(prepares(), 3);
   t.equal(quick.opened, 2);
   t.equal(quick.closed, 1);
-  clock.advance(115_000);
+  clock.advance(55_000);
   await h.tier.fill(request);
-  t.equal(quick.reads.length, 1);
+  t.equal(quick.reads.length, 2);
   t.equal(workersTold().length, 1, 'too near to their end');
   await h.tier.close();
 });
