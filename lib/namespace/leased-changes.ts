@@ -187,7 +187,8 @@ export class LeasedChanges implements NamespaceChanges {
 
   async removeDirectory(place: NamePlace, { signal }: NamespaceOptions = {}): Promise<void> {
     const { remote } = this.#options;
-    const removed = this.#change(ofKernel([place]), (call) =>
+    // The origin takes it, and what is below it, out of the leases that cover it, as if it got another place.
+    const removed = this.#change({ ...ofKernel([place]), moved: this.#directoriesAmong([place]) }, (call) =>
       remote.remove(place, { isDirectory: true }, call),
     );
     await whileWanted(removed, { signal });

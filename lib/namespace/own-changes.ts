@@ -5,7 +5,8 @@
  * - While a change is under way, nothing is kept of what it concerns: neither answers nor updates, which may tell of the
  *   time before it. The last update of each name is put aside.
  * - The answer to the change says which message the origin had sent last on the session's stream when the change was
- *   done. Updates up to that one may be older than the change; later ones are not, and are kept.
+ *   done: the update of the change itself, if nothing else came after it. Earlier updates may be older than the change;
+ *   that one and later ones are not, and are kept.
  * - An answer to a question is kept if it was asked after the change was answered.
  * - What is asked while directories are being moved is kept only if it is known to lie elsewhere.
  *
@@ -42,7 +43,7 @@ export type Subject = string | InodeNumber;
 
 interface Guard {
   underWay: number;
-  /** Updates up to this one may be older than a change that is over. */
+  /** Updates before this one may be older than a change that is over. */
   through: Sequence;
 }
 
@@ -128,7 +129,7 @@ export class OwnChanges {
   /** @returns whether an update may be kept; otherwise it may be older than a change */
   admits(update: NameUpdate<InodeAttributes>, sequence: Sequence): boolean {
     const guards = this.#guardsOf(update);
-    if (guards.some((guard) => guard.through >= sequence)) return false;
+    if (guards.some((guard) => guard.through > sequence)) return false;
     if (guards.every((guard) => guard.underWay === 0)) return true;
     this.#aside.set(subjectOfName(update.name.directory, update.name.name), { update, sequence });
     return false;
@@ -165,7 +166,7 @@ export class OwnChanges {
     const settled: PutAside[] = [];
     for (const [name, aside] of this.#aside) {
       const guards = this.#guardsOf(aside.update);
-      const isOld = guards.some((guard) => guard.through >= aside.sequence);
+      const isOld = guards.some((guard) => guard.through > aside.sequence);
       if (!isOld && guards.some((guard) => guard.underWay > 0)) continue;
       this.#aside.delete(name);
       if (!isOld) settled.push(aside);

@@ -4,7 +4,7 @@
  *
  * The origin has two directories with five names each. Others replace, remove, rename and rewrite files: a change sends
  * a withdraw, is performed when that has been applied, and sends an update. This satellite does the same: its own
- * changes send no withdraw, only the update, and are answered with the sequence at which they were done. Lookups of a name
+ * changes send no withdraw, only the update, and are answered with the sequence of the stream behind that. Lookups of a name
  * under change wait; pages name those as withdrawn. Answers lie on the wire for as long as the script wants. The kernel is
  * shown whatever is known, forgets what it is told to forget, and knows what its own changes do to entries.
  */
@@ -29,8 +29,7 @@ interface Change {
   readonly perform: Effect;
   readonly done: (sequence: number | undefined) => void;
   isApplied: boolean;
-  /** Set once it is performed: the sequence by then, or that it failed. */
-  performed: { readonly sequence: number | undefined } | undefined;
+  performed: { readonly isDone: boolean } | undefined;
 }
 
 interface Own {
@@ -281,17 +280,16 @@ export class CacheWorld {
     const change = this.#changes[pick % Math.max(1, this.#changes.length)];
     if (change?.isApplied !== true) return;
     if (change.performed === undefined) {
-      const isDone = change.perform();
-      change.performed = { sequence: isDone ? this.#sequence : undefined };
+      change.performed = { isDone: change.perform() };
       return;
     }
     this.#changes = this.#changes.filter((other) => other !== change);
     const held = change.names.filter(({ directory }) => this.#leased.has(Number(directory)));
     const updates = held.map((name) => ({ name, inode: this.#truth.get(key(name.directory, name.name)) }));
-    // Sometimes it cannot be told what the names are.
-    if (held.length > 0 && pick % 5 > 0)
+    // Of others' changes it sometimes cannot be told what the names are.
+    if (held.length > 0 && (pick % 5 > 0 || change.by !== undefined))
       this.#send((sequence) => this.#told(this.cache.update({ names: updates, sequence })));
-    change.done(change.performed.sequence);
+    change.done(change.performed.isDone ? this.#sequence : undefined);
   }
 
   // --- Questions ---
