@@ -16,6 +16,7 @@ import type { MemoryStore } from './memory-store.ts';
 export interface ChangedExport {
   readonly served: ServedExport;
   readonly index: NamespaceIndex;
+  readonly store: MemoryStore;
   /** Puts a file the way `perigee put` does. */
   put(file: string, text: string): Promise<IndexedInode>;
   /** The text of a file, read as a satellite does: by the key and tag that the index tells. */
@@ -79,6 +80,7 @@ export async function openChanged(
   return {
     served,
     index,
+    store,
     find,
     async put(file, text) {
       const begun = await uploads.begin(file, { metadata: {}, empty: false });

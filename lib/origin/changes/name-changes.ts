@@ -288,7 +288,10 @@ export class NameChanges {
     const { index, exportId } = this.#options;
     const key = { exportId, directory };
     if ((await index.directory(key)) === undefined) return false;
-    if ((await index.child(key, name))?.inode !== inode?.inode) return false;
+    const now = await index.child(key, name);
+    if (now?.inode !== inode?.inode) return false;
+    // Its bytes may have been moved since: what is emptied follows from where they lie.
+    if (now?.version?.objectKey !== inode?.version?.objectKey) return false;
     return pending === undefined || index.changes.writes.at(key, name)?.write === pending.write;
   }
 

@@ -49,30 +49,38 @@ export class Relocation {
     const { inode, key } = leftover;
     const row = inode === undefined ? undefined : await index.inode(exportId, inode);
     if (row === undefined || !(await this.#isAttached(row))) return;
-    const to = await this.#destination(row, key);
     if (row.kind !== 'directory') {
-      if (row.version?.objectKey === key) await this.#moveFile(row, to);
+      if (row.version?.objectKey === key) await this.#moveFile(row, await this.#destination(row, key));
       const now = await index.inode(exportId, row.inode);
       // Nothing is deleted that a name still means.
       if (now?.version?.objectKey === key) throw new Later(key);
       return;
     }
-    const directory = await index.directory({ exportId, directory: row.inode });
-    if (directory?.keyPrefix === key) await this.#moveDirectory(row.inode, to, signal);
-    await this.#moveRest({ inode: row.inode, from: key, to: to.key }, signal);
+    const prefix = async () => (await index.directory({ exportId, directory: row.inode }))?.keyPrefix;
+    if ((await prefix()) === key) {
+      await this.#moveDirectory(row.inode, await this.#destination(row, key), signal);
+    }
+    const to = await prefix();
+    if (to !== undefined) await this.#moveRest({ inode: row.inode, from: key, to }, signal);
   }
 
-  /** Where the name says it lies; somewhere aside if others wait for us while we wait for them. */
+  /**
+   * Where the name says it lies; somewhere aside if others wait for us while we wait for them. Of a circle always the
+   * same one goes aside, and a directory always to the same prefix, so that another life goes on with what it finds.
+   */
   async #destination(row: IndexedInode, from: string): Promise<Destination> {
     const { leftovers } = this.#options;
     const natural = await this.#naturalKey(row);
     let blocking = leftovers.get(natural);
+    let isFirst = true;
     for (let length = 0; blocking?.inode !== undefined && length < CHAIN_MAX; length++) {
       if (blocking.key === from) {
-        const slash = row.kind === 'directory' ? '/' : '';
-        const key = `${natural.replace(/\/$/, '')}.moving-${randomId(SCRATCH_ID_BYTES)}${slash}`;
-        return { key, isAside: true };
+        if (!isFirst) throw new Later(natural);
+        const isDirectory = row.kind === 'directory';
+        const scratch = isDirectory ? `${row.inode}/` : randomId(SCRATCH_ID_BYTES);
+        return { key: `${natural.replace(/\/$/, '')}.moving-${scratch}`, isAside: true };
       }
+      isFirst &&= row.inode < blocking.inode;
       const other = await this.#options.index.inode(this.#options.exportId, blocking.inode);
       blocking = other === undefined ? undefined : leftovers.get(await this.#naturalKey(other));
     }
@@ -100,6 +108,9 @@ export class Relocation {
     const { version } = row;
     if (version === undefined || version.objectKey === to.key) return true;
     const release = this.#hold(to.key);
+    // No name leads there: after a death before the switch, the next life empties it.
+    const aside = { key: to.key, entityTag: undefined, inode: undefined };
+    if (to.isAside) index.changes.durably((rows) => rows.putLeftover(exportId, aside));
     try {
       const isCopied = await store.copy({ from: version.objectKey, to: to.key, ifMatch: version.entityTag });
       const head = isCopied ? await store.head(to.key) : undefined;
@@ -116,8 +127,10 @@ export class Relocation {
         objectVersion: head.versionId,
       };
       const isDone = await this.#switchFile(row, moved, to.isAside);
-      if (!isDone) await store.delete(to.key, head.entityTag);
-      return isDone;
+      if (isDone) return true;
+      await store.delete(to.key, head.entityTag);
+      if (to.isAside) index.changes.durably((rows) => rows.deleteLeftover(exportId, to.key));
+      return false;
     } finally {
       release();
     }
@@ -204,7 +217,8 @@ export class Relocation {
     for (;;) {
       signal.throwIfAborted();
       const page = await store.list({ prefix: from, ...(startAfter === from ? {} : { startAfter }) });
-      const rest = page.objects.filter(({ key }) => !leftovers.has(key) && !isCommitting(key));
+      const isRest = (key: string): boolean => (key === from || !leftovers.has(key)) && !isCommitting(key);
+      const rest = page.objects.filter(({ key }) => isRest(key));
       await copies.addAll(
         rest.map(({ key, entityTag }) => async () => {
           await this.#copyOver({ inode, from: key, to: to + key.slice(from.length) });
