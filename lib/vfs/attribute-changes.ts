@@ -125,7 +125,7 @@ export class AttributeChanger {
     if (node.kind !== 'file') return false;
     await working.settled(node.inode, context);
     const copy = working.of(node.inode);
-    if (copy === undefined || !this.#isOwed(node, copy)) return false;
+    if (copy === undefined || !working.isAhead(copy, node.attributes)) return false;
     const wasUsed = working.isUsed(copy);
     if (!(await working.enter(copy, context))) return false;
     try {
@@ -135,14 +135,6 @@ export class AttributeChanger {
       working.leave(copy);
     }
     return true;
-  }
-
-  /** Whether a version that carries the copy's attributes will come. */
-  #isOwed(node: Node, copy: WorkingCopy): boolean {
-    const { working } = this.#options;
-    if (working.isUsed(copy)) return true;
-    const isPending = node.attributes?.source === undefined;
-    return copy.isDirty && (isPending || working.modeOf(copy) === 'back');
   }
 
   async #changeInode(

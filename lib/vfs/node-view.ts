@@ -159,6 +159,10 @@ export class NodeView {
   }
 
   #told(node: Node, asked: number, { attributes: now, validForMs }: KnownAttributes): AttributesReply {
+    if (isOutlived(node)) {
+      const copy = this.#options.working?.of(node.inode);
+      return { attributes: nodeAttributes(withSizeOf(copy, now)), validForMs: 0 };
+    }
     const own = node.attributes;
     if (own === undefined || (now.kind === node.kind && now.source?.version === node.version)) {
       if (asked >= node.asked) {
@@ -168,7 +172,6 @@ export class NodeView {
       const valid = this.#options.kernel.attributesFor(node, validForMs);
       return { attributes: nodeAttributes(now), validForMs: valid };
     }
-    if (isOutlived(node)) return { attributes: nodeAttributes(now), validForMs: 0 };
     // Superseded: who asks by path has just been told of this version; who has it open stays with it.
     const { mode, uid, gid } = now;
     return { attributes: nodeAttributes({ ...own, mode, uid, gid }), validForMs: 0 };
@@ -185,9 +188,9 @@ export class NodeView {
     const copy = attributes.kind === 'file' ? working?.of(attributes.inode) : undefined;
     if (copy !== undefined) {
       const node = nodes.enter(attributes, { ...at, validForMs: 0, copy });
-      const shown = this.#isAhead(copy)
+      const shown = working?.isAhead(copy, attributes)
         ? workingReply(node, attributes, copy)
-        : { attributes: nodeAttributes(attributes), validForMs: 0 };
+        : { attributes: nodeAttributes(withSizeOf(copy, attributes)), validForMs: 0 };
       return { node: node.id, entryValidForMs: 0, ...shown };
     }
     const node = nodes.enter(attributes, at);
@@ -199,21 +202,13 @@ export class NodeView {
     };
   }
 
-  /**
-   * The copy that a node shows: its own, or, of one that nobody has open, what its inode is now. Once nobody has the copy
-   * open and it has become a version, attributes are the origin's again.
-   */
+  /** The copy that a node shows: its own, or, of one that nobody has open, what its inode is now. */
   #copyOf(node: Node): WorkingCopy | undefined {
     const { working } = this.#options;
     if (working === undefined || node.kind !== 'file') return undefined;
-    const isOwn = node.copy !== undefined && working.isLive(node.copy);
-    const copy = isOwn || node.opens > 0 ? node.copy : working.of(node.inode);
-    return copy !== undefined && this.#isAhead(copy) ? copy : undefined;
-  }
-
-  #isAhead(copy: WorkingCopy): boolean {
-    const { working } = this.#options;
-    return working !== undefined && (working.isUsed(copy) || (working.isLive(copy) && copy.isDirty));
+    const own = node.copy !== undefined && working.isLive(node.copy) ? node.copy : undefined;
+    const copy = own ?? (node.opens === 0 ? working.of(node.inode) : undefined);
+    return copy !== undefined && working.isAhead(copy, node.attributes) ? copy : undefined;
   }
 }
 
@@ -222,6 +217,11 @@ function workingReply(node: Node, attributes: InodeAttributes, copy: WorkingCopy
   const shown = workingAttributes(attributes, { attributes: copy.attributes, stat });
   const beside = { gone: node.isGone, accessedNs: stat.accessedNs };
   return { attributes: nodeAttributes(shown, beside), validForMs: 0 };
+}
+
+/** What an open would find, also if it could not be committed. */
+function withSizeOf(copy: WorkingCopy | undefined, attributes: InodeAttributes): InodeAttributes {
+  return copy === undefined ? attributes : { ...attributes, sizeBytes: copy.stat().sizeBytes };
 }
 
 /** Nobody has it open, and its inode has been written to since it was looked up. */

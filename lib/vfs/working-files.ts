@@ -13,6 +13,7 @@ import type { InodeNumber } from '../base/brand.ts';
 import type { Clock } from '../base/clock.ts';
 import { invariant } from '../base/errors.ts';
 import type { RequestContext } from '../fuse/operations.ts';
+import type { InodeAttributes } from '../namespace/namespace.ts';
 import type { OwnPolicies } from '../policy/policy.ts';
 import { bounded, READ_DEADLINE_MS } from './bounded.ts';
 
@@ -66,6 +67,16 @@ export class WorkingFiles {
     const subject = { path: copy.path, sizeBytes: copy.stat().sizeBytes };
     const ruling = policies?.decide(subject).rulings['write.mode'];
     return ruling === undefined || ruling.reason === 'default' ? mode : ruling.value;
+  }
+
+  /**
+   * Whether the copy's attributes are the inode's, because a version that carries them is to come. Else they are the
+   * origin's: of a copy that nobody has open, and that only takes its time to become a blob.
+   */
+  isAhead(copy: WorkingCopy, inode: InodeAttributes | undefined): boolean {
+    if (this.isUsed(copy)) return true;
+    const isPending = inode?.source === undefined;
+    return copy.isDirty && (isPending || this.modeOf(copy) === 'back');
   }
 
   /** Resolves when the copy of this inode that is being made is made, or not; undefined: none is. */

@@ -149,11 +149,11 @@ export class Writer {
 
   async #enter(node: Node, copy: WorkingCopy, context: RequestContext): Promise<boolean> {
     const { working, view } = this.#options;
-    const wasUsed = working.isUsed(copy);
+    const wasAhead = working.isAhead(copy, node.attributes);
     if (!(await working.enter(copy, context))) return false;
-    if (wasUsed || copy.isDirty) return true;
+    if (wasAhead) return true;
     try {
-      // Nobody had it open, and it was a version: the inode's attributes may have been changed since.
+      // The inode's attributes may have been changed since they were this copy's.
       takeAttributes(copy, await view.committed(node, context));
       return true;
     } catch (error) {

@@ -140,6 +140,13 @@ t.test('a failed publication reaches close, and the bytes stay', async (t) => {
   mount.writeBack.publishFailure = new TierError('unavailable', 'the store is away');
   await t.rejects(mount.close(file), withErrno(Errno.ETIMEDOUT));
   t.equal(await mount.text(await mount.openFlags('f', 0)), 'kept');
+  mount.namespace.put('g', 'committed');
+  const other = await mount.openFlags('g', O_RDWR | O_TRUNC);
+  await mount.write(other, 'mine');
+  await t.rejects(mount.close(other), withErrno(Errno.ETIMEDOUT));
+  const { node, attributes } = await mount.walk('g');
+  t.equal(attributes.sizeBytes, 4);
+  t.equal((await mount.attributesOf(node)).sizeBytes, 4);
 });
 
 t.test('create tells what is there already', async (t) => {
