@@ -29,10 +29,13 @@ export class CrashDevice {
   /** Runs before each call of the disk. */
   onCall: (name: string) => void = () => undefined;
 
+  /** What is there already counts as synced. */
   constructor(directory: string) {
     this.#directory = directory;
     for (const path of filesOf(directory)) this.#contents.set(this.#identityOf(path), readFileSync(path));
     this.#names = this.#namesNow();
+    const log = join(directory, JOURNAL_LOG);
+    if (existsSync(log)) this.#journalLog = readFileSync(log);
   }
 
   /** The system's disk, watched. */
