@@ -3,7 +3,7 @@
  *
  * Names are told apart by what is around their last number: `part-0003.tar` is the 3 of `part-*.tar`, of four digits. Opens
  * of loader processes interleave, so what is looked for is not the last open and the one before, but a step by which this
- * open follows from earlier ones, in the order of time: three in a row that follow each other directly, or four among the
+ * open follows from earlier ones, about in the order of time: three in a row that follow each other directly, or four among the
  * last ones. The smallest such step counts: the steps of processes that share a directory are multiples of it.
  *
  * Pure and bounded: `DIRECTORIES_MAX` directories with `SHAPES_MAX` shapes of names each, the least recent go first.
@@ -18,6 +18,8 @@ const STEP_MAX = 64;
 /** Opens that make a sequence when they follow each other directly, and when others are between them. */
 const IN_A_ROW = 3;
 const AMONG_OTHERS = 4;
+/** Places by which opens of several processes may overtake each other. */
+const DISORDER = 4;
 /** Digits that a number has at most. */
 const DIGITS_MAX = 15;
 
@@ -70,7 +72,7 @@ function stepOf(recent: readonly number[]): number | undefined {
     let isDirect = true;
     for (let count = 1; count < AMONG_OTHERS; count++) {
       const earlier = place.get(last - count * step);
-      if (earlier === undefined || earlier >= at) return false;
+      if (earlier === undefined || earlier >= at + DISORDER) return false;
       isDirect &&= earlier === at - 1;
       at = earlier;
       if (isDirect && count === IN_A_ROW - 1) return true;

@@ -85,19 +85,22 @@ export class PolicyJobs {
     }
   }
 
-  #wait(policy: Policy, cron: Cron): void {
+  /** @param last when it was due last; what was missed since then is not made up for */
+  #wait(policy: Policy, cron: Cron, last?: Date): void {
     const { clock } = this.#options;
-    const dueMs = cron.nextRun()?.getTime();
-    if (dueMs === undefined) return;
+    const now = cron.nextRun();
+    const next = last === undefined ? now : cron.nextRun(last);
+    if (now === null || next === null) return;
+    const due = next > now ? next : now;
     const look = (): void => {
-      const leftMs = dueMs - clock.wallMs();
+      const leftMs = due.getTime() - clock.wallMs();
       if (leftMs > 0) {
         const waitMs = Math.min(leftMs + EARLY_MS, TIMER_MS_MAX);
         this.#timers.set(policy.name, clock.after(waitMs, look));
         return;
       }
       this.#start(policy, 'schedule');
-      this.#wait(policy, cron);
+      this.#wait(policy, cron, due);
     };
     look();
   }
