@@ -37,6 +37,7 @@ import { createVfs } from '../vfs/vfs.ts';
 import { consistencyByPolicy } from './consistency-by-policy.ts';
 import { controlHandlers } from './control-handlers.ts';
 import { startFetchWorker } from './fetch-worker-thread.ts';
+import { LastLife } from './last-life.ts';
 import { keepingByPolicy } from './keeping-by-policy.ts';
 import { PolicyReceiver } from './policy-receiver.ts';
 import { Prefetching } from './prefetching.ts';
@@ -103,7 +104,9 @@ async function assemble(
   const metrics = createMetrics();
   const startedMs = clock.nowMs();
   // The path as the mount table shows it: links are followed here, once.
-  const mountpoint = await prepareMountpoint(options.mountpoint, clock);
+  const prepared = await prepareMountpoint(options.mountpoint, clock);
+  const { mountpoint } = prepared;
+  const lastLife = new LastLife(options.cacheDirectory, mountpoint);
 
   const { remote, remoteChanges, openStream, exportInfo } = await openOriginNames({
     address: options.origin,
@@ -130,7 +133,10 @@ async function assemble(
   });
   consistency.listen(() => void held.judgeAnew());
   const session = new LeaseSession({
-    machine: new LeaseClient({ clockRateError: LEASE_TIMING_DEFAULT.clockRateError }),
+    machine: new LeaseClient({
+      clockRateError: LEASE_TIMING_DEFAULT.clockRateError,
+      successorOf: lastLife.session(prepared),
+    }),
     open: (listener) => openStream(listener, (set) => policySets.take(set)),
     held,
     clock: leaseClock,
@@ -140,7 +146,10 @@ async function assemble(
     labels: options.labels,
     logger,
     metrics,
-    onLive: () => namespace.originIsBack(),
+    onLive: (current) => {
+      lastLife.remember(current);
+      namespace.originIsBack();
+    },
   });
   const namespace = new LeasedNamespace({
     remote,
@@ -188,6 +197,7 @@ async function assemble(
     metrics,
   });
   teardown.add('cache', () => cache.close());
+  lastLife.own();
   policies.listen(() => cache.reconsider());
   cache.reconsider();
   signal.throwIfAborted();

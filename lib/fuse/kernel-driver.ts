@@ -38,7 +38,7 @@ export async function mountKernel(options: DriverOptions): Promise<Driver> {
     throw new FuseError('device-missing', 'the kernel driver is for Linux', {
       hint: 'mount with --driver portable',
     });
-  const mountpoint = await prepareMountpoint(options.mountpoint, options.clock);
+  const { mountpoint } = await prepareMountpoint(options.mountpoint, options.clock);
   const calls = new SystemCalls();
   const device = openDevice();
   try {

@@ -127,22 +127,41 @@ export async function detachMount(path: string): Promise<void> {
   }
 }
 
+export interface PreparedMountpoint {
+  /** The path as the mount table will show it. */
+  readonly mountpoint: string;
+  /** Dead mounts of ours were there, and no program used them any more: nothing is served from what they knew. */
+  readonly hadForsakenMount: boolean;
+}
+
 /**
  * Makes sure that a mount can be made at `path`: removes dead mounts of ours, refuses everything else that is in
- * the way. Returns the path as the mount table will show it.
+ * the way.
  * @throws FuseError
  */
-export async function prepareMountpoint(path: string, clock: Clock): Promise<string> {
+export async function prepareMountpoint(path: string, clock: Clock): Promise<PreparedMountpoint> {
   const mountpoint = await canonical(path);
+  let forsaken = 0;
   for (let removed = 0; removed <= DEAD_MOUNTS_MAX; removed++) {
     const state = await inspect(mountpoint, clock);
-    if (state === 'free') return mountpoint;
+    if (state === 'free') return { mountpoint, hadForsakenMount: removed > 0 && forsaken === removed };
     if (state !== 'dead-perigee') throw refusal(state, mountpoint);
-    await detachMount(mountpoint);
+    if (await removeUnused(mountpoint)) forsaken += 1;
+    else await detachMount(mountpoint);
   }
   throw new FuseError('mountpoint-busy', `more than ${DEAD_MOUNTS_MAX} dead mounts at ${mountpoint}`, {
     hint: `remove them: umount -l ${mountpoint}`,
   });
+}
+
+/** False: programs have it open or stand in it. */
+async function removeUnused(mountpoint: string): Promise<boolean> {
+  try {
+    await unmountAsUser(mountpoint, UnmountFlag.NOFOLLOW);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function refusal(state: Exclude<MountpointState, 'free' | 'dead-perigee'>, mountpoint: string): FuseError {

@@ -29,7 +29,7 @@ export interface PortableLoader {
 /** @throws FuseError */
 export async function mountPortable(options: DriverOptions, loader: PortableLoader = {}): Promise<Driver> {
   const library = await loadNativeLibrary(loader.load);
-  const mountpoint = await prepareMountpoint(options.mountpoint, options.clock);
+  const { mountpoint } = await prepareMountpoint(options.mountpoint, options.clock);
   const driver = new PortableDriver({ ...options, mountpoint }, library);
   await driver.start();
   return driver;

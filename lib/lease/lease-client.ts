@@ -110,6 +110,7 @@ interface Acknowledgement {
 
 export class LeaseClient<Inode> {
   readonly #clockRateError: number;
+  readonly #successorOf: SessionId | undefined;
   #state: LeaseClientState = { kind: 'waiting', retryAtMs: Infinity };
   #session: { readonly id: SessionId; readonly epoch: Epoch; lastSequence: Sequence } | undefined;
   #validUntilMs = -Infinity;
@@ -131,8 +132,10 @@ export class LeaseClient<Inode> {
   #nowMs = -Infinity;
   #effects: LeaseClientEffect<Inode>[] = [];
 
-  constructor(options: { readonly clockRateError: number }) {
+  /** @param options.successorOf the session of an earlier life of this satellite, of which nothing is served any more */
+  constructor(options: { readonly clockRateError: number; readonly successorOf?: SessionId | undefined }) {
     this.#clockRateError = options.clockRateError;
+    this.#successorOf = options.successorOf;
   }
 
   get state(): LeaseClientState {
@@ -210,12 +213,19 @@ export class LeaseClient<Inode> {
   #greet({ host, labels, held }: Extract<LeaseClientEvent<Inode>, { kind: 'connected' }>): void {
     if (this.#state.kind !== 'connecting') return;
     this.#state = { kind: 'greeting', sentMs: this.#nowMs };
-    const session = this.#session;
+    const session = this.#session ?? this.#lastLife();
     const earlier =
       session === undefined
         ? undefined
         : { session: session.id, epoch: session.epoch, lastSequence: session.lastSequence, reclaim: held };
     this.#send({ kind: 'hello', host, labels, earlier });
+  }
+
+  /** Never resumed, since no epoch is 0: what was told to that life is not known here. */
+  #lastLife():
+    { readonly id: SessionId; readonly epoch: Epoch; readonly lastSequence: Sequence } | undefined {
+    const id = this.#successorOf;
+    return id === undefined ? undefined : { id, epoch: 0 as Epoch, lastSequence: 0 };
   }
 
   #retry(jitter: number): void {
@@ -252,7 +262,7 @@ export class LeaseClient<Inode> {
   }
 
   #welcome({ session, epoch, termMs, heartbeatMs, resumed, reclaimed }: MessageOf<Inode, 'welcome'>): void {
-    const earlier = this.#session;
+    const earlier = this.#session ?? this.#lastLife();
     invariant(this.#state.kind === 'greeting', 'a welcome answers a hello');
     const { sentMs } = this.#state;
     if (resumed && (session !== earlier?.id || epoch !== earlier.epoch)) {

@@ -45,8 +45,8 @@ export interface LeaseSessionOptions {
   readonly labels: Readonly<Record<string, string>>;
   readonly logger: Logger;
   readonly metrics: Metrics;
-  /** The origin has said welcome. */
-  readonly onLive: () => void;
+  /** The origin has said welcome, to a session that goes on or to a new one. */
+  readonly onLive: (session: SessionId) => void;
 }
 
 export interface LeaseSessionStat {
@@ -158,10 +158,10 @@ export class LeaseSession implements LeaseTerm {
     this.#step({ kind: 'message', message });
     if (message.kind !== 'welcome') return;
     this.#options.held.cache.forgetStale();
-    const { resumed } = message;
+    const { resumed, session } = message;
     this.#hasTold = false;
     this.#options.logger.info({ session: this.stat().session, resumed }, 'lease session is live');
-    this.#options.onLive();
+    this.#options.onLive(session);
   }
 
   #broken(error: unknown): void {
