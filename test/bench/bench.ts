@@ -1,11 +1,14 @@
-/** `npm run bench -- read | names | eviction | policy`: how fast it is, against what one would use instead, on this machine. */
+/** `npm run bench -- read | write | names | eviction | policy | prefetch`: how fast it is, against what one would use instead, on this machine. */
 import { Command, InvalidArgumentError } from 'commander';
 import { runEvictionBench } from './eviction.ts';
 import { runNamesBench } from './names/names-bench.ts';
 import { runPolicyBench } from './policy.ts';
+import { runPrefetchBench } from './prefetch/prefetch-bench.ts';
 import { READ_MEASURES, runReadBench } from './read/read-bench.ts';
+import { runWriteBench, WRITE_MEASURES } from './write/write-bench.ts';
 
 const names = READ_MEASURES.map(({ name }) => name);
+const writeNames = WRITE_MEASURES.map(({ name }) => name);
 
 function positiveInteger(text: string): number {
   const value = Number(text);
@@ -14,9 +17,11 @@ function positiveInteger(text: string): number {
   return value;
 }
 
-function measureName(text: string, previous: readonly string[] | undefined): readonly string[] {
-  if (!names.includes(text)) throw new InvalidArgumentError(`one of ${names.join(', ')} is expected`);
-  return [...(previous ?? []), text];
+function oneOf(known: readonly string[]) {
+  return (text: string, previous: readonly string[] | undefined): readonly string[] => {
+    if (!known.includes(text)) throw new InvalidArgumentError(`one of ${known.join(', ')} is expected`);
+    return [...(previous ?? []), text];
+  };
 }
 
 interface ReadFlags {
@@ -32,13 +37,32 @@ const program = new Command('bench').description('Benchmarks of Perigee, as root
 program
   .command('read')
   .description('reading, warm and cold, against native files, the bare SDK, rclone and s3fs')
-  .option('--only <measure>', `may be repeated: ${names.join(', ')}`, measureName)
+  .option('--only <measure>', `may be repeated: ${names.join(', ')}`, oneOf(names))
   .option('--runs <count>', 'runs of each side; the median counts', positiveInteger, 3)
   .option('--quick', 'small sizes: does everything work?')
   .option('--dir <directory>', 'on the disk to be measured; default: the temporary directory')
   .option('--json', 'print JSON')
   .action(async (flags: ReadFlags) => {
     const isMet = await runReadBench({
+      only: flags.only,
+      runs: flags.runs,
+      quick: flags.quick === true,
+      json: flags.json === true,
+      dir: flags.dir,
+    });
+    if (!isMet) process.exitCode = 1;
+  });
+
+program
+  .command('write')
+  .description('writing, behind and through, against native files, the bare SDK, rclone and s3fs')
+  .option('--only <measure>', `may be repeated: ${writeNames.join(', ')}`, oneOf(writeNames))
+  .option('--runs <count>', 'runs of each side; the median counts', positiveInteger, 3)
+  .option('--quick', 'small sizes: does everything work?')
+  .option('--dir <directory>', 'on the disk to be measured; default: the temporary directory')
+  .option('--json', 'print JSON')
+  .action(async (flags: ReadFlags) => {
+    const isMet = await runWriteBench({
       only: flags.only,
       runs: flags.runs,
       quick: flags.quick === true,
@@ -79,6 +103,17 @@ program
   .description('what one decision of the policy engine costs, with 100 and 1,000 policies')
   .action(() => {
     if (!runPolicyBench()) process.exitCode = 1;
+  });
+
+program
+  .command('prefetch')
+  .description(
+    'what programs wait with policies of prefetching and without, over a store with a rate and latency',
+  )
+  .option('--quick', 'small sizes: does everything work?')
+  .option('--dir <directory>', 'on the disk to be measured; default: the temporary directory')
+  .action(async (flags: Pick<ReadFlags, 'quick' | 'dir'>) => {
+    if (!(await runPrefetchBench({ quick: flags.quick === true, dir: flags.dir }))) process.exitCode = 1;
   });
 
 await program.parseAsync();

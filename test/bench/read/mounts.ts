@@ -4,8 +4,14 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { freePorts } from '../../servers/free-ports.ts';
-import type { Dataset } from './dataset.ts';
 import { hasCommand, isMounted, REPOSITORY, until, type Stage } from './stage.ts';
+
+/** Where the objects are. */
+export interface Bucket {
+  readonly endpoint: string;
+  readonly bucket: string;
+  readonly env: Readonly<Record<string, string>>;
+}
 
 /** A mount made anew, with nothing cached. */
 export interface Mounted {
@@ -29,6 +35,8 @@ export interface Satellite extends Mounted {
   /** Bytes that came from the store since this mount began. */
   fetchedBytes(): Promise<number>;
   cachedBytes(): Promise<number>;
+  /** Waits until all that was closed is committed. */
+  flush(): Promise<void>;
   /** Drops whatever is not in use. */
   evict(): Promise<void>;
   /** Highest resident memory of the daemon so far. */
@@ -39,15 +47,15 @@ export interface Satellite extends Mounted {
 export class Perigee {
   readonly name = 'perigee';
   readonly #stage: Stage;
-  readonly #dataset: Dataset;
+  readonly #bucket: Bucket;
   readonly #env: Readonly<Record<string, string>>;
   readonly #origins = new Map<string, Promise<string>>();
   #count = 0;
 
-  constructor(stage: Stage, dataset: Dataset) {
+  constructor(stage: Stage, bucket: Bucket) {
     this.#stage = stage;
-    this.#dataset = dataset;
-    this.#env = { ...dataset.env, PERIGEE_RUN_DIR: stage.place('run') };
+    this.#bucket = bucket;
+    this.#env = { ...bucket.env, PERIGEE_RUN_DIR: stage.place('run') };
   }
 
   /** @param options.cacheDirectory an earlier mount's, to find its bytes again */
@@ -56,9 +64,10 @@ export class Perigee {
       readonly endpoint?: string;
       readonly driver?: 'kernel' | 'portable';
       readonly cacheDirectory?: string;
+      readonly flags?: readonly string[];
     } = {},
   ): Promise<Satellite> {
-    const origin = await this.#origin(options.endpoint ?? this.#dataset.endpoint);
+    const origin = await this.#origin(options.endpoint ?? this.#bucket.endpoint);
     const number = this.#count++;
     const mountpoint = this.#stage.place(`perigee-${number}`);
     const cacheDirectory = options.cacheDirectory ?? this.#stage.place(`perigee-cache-${number}`);
@@ -72,9 +81,10 @@ export class Perigee {
       '--cache-size',
       CACHE_SIZE,
     ];
-    args.push('--driver', options.driver ?? 'kernel', '--metrics', `127.0.0.1:${metricsPort}`);
+    const flags = ['--driver', options.driver ?? 'kernel', ...(options.flags ?? ['--read-only'])];
+    args.push(...flags, '--metrics', `127.0.0.1:${metricsPort}`);
     this.#stage.commands.add(
-      `perigee mount ORIGIN/bench M --cache D --cache-size ${CACHE_SIZE} --driver ${options.driver ?? 'kernel'}`,
+      `perigee mount ORIGIN/bench M --cache D --cache-size ${CACHE_SIZE} ${flags.join(' ')}`,
     );
     await this.#perigee(args);
     let mounted = true;
@@ -110,12 +120,18 @@ export class Perigee {
           if (code !== 3) throw error;
         }
       },
+      flush: async () => void (await this.#perigee(['flush', mountpoint])),
       cachedBytes: async () => (await status()).cache.usedBytes,
       async peakMemoryBytes() {
         const text = fs.readFileSync(`/proc/${(await status()).pid}/status`, 'utf8');
         return Number(/VmHWM:\s+(\d+) kB/.exec(text)?.[1]) * 1024;
       },
     };
+  }
+
+  /** The bucket was changed behind their backs: the next mounts get new ones. */
+  async forgetOrigins(): Promise<void> {
+    this.#origins.clear();
   }
 
   #origin(endpoint: string): Promise<string> {
@@ -126,8 +142,8 @@ export class Perigee {
 
   async #startOrigin(endpoint: string): Promise<string> {
     const address = `127.0.0.1:${await freePorts(1)}`;
-    const data = this.#stage.place(`origin-${this.#origins.size}`);
-    const url = storeUrl(this.#dataset, endpoint);
+    const data = this.#stage.place(`origin-${this.#count++}`);
+    const url = storeUrl(this.#bucket, endpoint);
     const args = [PERIGEE, 'origin', '--data', data, '--listen', address, '--export', `bench=${url}`];
     this.#stage.commands.add(
       'perigee origin --data D --listen H:P --export bench=s3://BUCKET?endpoint=E&pathStyle=true',
@@ -144,8 +160,8 @@ export class Perigee {
   }
 }
 
-function storeUrl(dataset: Dataset, endpoint: string): string {
-  return `s3://${dataset.bucket}?endpoint=${encodeURIComponent(endpoint)}&pathStyle=true`;
+function storeUrl(bucket: Bucket, endpoint: string): string {
+  return `s3://${bucket.bucket}?endpoint=${encodeURIComponent(endpoint)}&pathStyle=true`;
 }
 
 interface Peer {
@@ -160,19 +176,25 @@ interface Peer {
 }
 
 /** What Debian has for the same job, with the options that make it fastest. */
-export function peers(stage: Stage, dataset: Dataset): readonly Mounter[] {
-  const { AWS_ACCESS_KEY_ID: id = '', AWS_SECRET_ACCESS_KEY: secret = '' } = dataset.env;
+export function peers(
+  stage: Stage,
+  bucket: Bucket,
+  { isWritable = false }: { readonly isWritable?: boolean } = {},
+): readonly Mounter[] {
+  const { AWS_ACCESS_KEY_ID: id = '', AWS_SECRET_ACCESS_KEY: secret = '' } = bucket.env;
   const passwordFile = path.join(stage.directory, 's3fs-password');
   fs.writeFileSync(passwordFile, `${id}:${secret}`, { mode: 0o600 });
   // Debian's rclone takes AWS_CA_BUNDLE for its only certificates, and its own options from the environment.
-  const env = { ...dataset.env, AWS_CA_BUNDLE: undefined };
+  const env = { ...bucket.env, AWS_CA_BUNDLE: undefined };
   const all: readonly Peer[] = [
     {
       name: 'rclone mount',
       command: 'rclone',
       args: ({ mountpoint, cache }) => [
-        ...['mount', `bench:${dataset.bucket}`, mountpoint, '--read-only', '--cache-dir', cache],
-        ...['--vfs-cache-mode', 'full', '--vfs-read-chunk-size', '32M', '--config', '/dev/null'],
+        ...['mount', `bench:${bucket.bucket}`, mountpoint, '--cache-dir', cache, '--config', '/dev/null'],
+        ...(isWritable
+          ? ['--vfs-cache-mode', 'writes', '--vfs-write-back', '0s', '--transfers', '8']
+          : ['--read-only', '--vfs-cache-mode', 'full', '--vfs-read-chunk-size', '32M']),
       ],
       env: {
         ...env,
@@ -187,11 +209,10 @@ export function peers(stage: Stage, dataset: Dataset): readonly Mounter[] {
       command: 's3fs',
       args: ({ mountpoint, cache, endpoint }) => [
         ...[
-          dataset.bucket,
+          bucket.bucket,
           mountpoint,
           '-f',
-          '-o',
-          'ro',
+          ...(isWritable ? [] : ['-o', 'ro']),
           '-o',
           `url=${endpoint}`,
           '-o',

@@ -2,10 +2,11 @@
 import type { BenchContext, Measure } from './context.ts';
 import { cold, coldFiles, coldSlow, firstByte, restart } from './cold.ts';
 import { prepareDataset } from './dataset.ts';
-import { compare, tableOf, type Row } from './figures.ts';
+import { compare, type Row } from './figures.ts';
 import { peers, Perigee } from './mounts.ts';
 import { requests } from './requests.ts';
-import { machineLine, onStage, type Stage } from './stage.ts';
+import { report } from './report.ts';
+import { onStage } from './stage.ts';
 import { warm, warmPortable } from './warm.ts';
 
 export const READ_MEASURES: readonly Measure[] = [
@@ -46,29 +47,8 @@ export async function runReadBench(options: ReadBenchOptions): Promise<boolean> 
         stage.tell(failures.at(-1)!);
       }
     }
-    report(rows, { options, stage, failures });
+    report(rows, { json: options.json, stage, failures });
   });
   const verdicts = rows.flatMap((row) => compare(row)).map(({ verdict }) => verdict);
   return failures.length === 0 && !verdicts.includes('no') && !verdicts.includes('not measured');
-}
-
-function report(
-  rows: readonly Row[],
-  given: {
-    readonly options: ReadBenchOptions;
-    readonly stage: Stage;
-    readonly failures: readonly string[];
-  },
-): void {
-  const { options, stage, failures } = given;
-  const machine = machineLine(stage.directory);
-  const commands = [...stage.commands];
-  if (options.json) {
-    console.log(JSON.stringify({ machine, runs: stage.runs, rows, commands, failures }, undefined, 2));
-    return;
-  }
-  console.log(`${machine}\nmedians of ${stage.runs} runs${stage.isQuick ? ', small sizes' : ''}\n`);
-  console.log(tableOf(rows));
-  console.log(`\ncommands:\n${commands.map((command) => `  ${command}`).join('\n')}`);
-  for (const failure of failures) console.log(`failed: ${failure}`);
 }
