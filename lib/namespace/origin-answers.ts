@@ -16,7 +16,7 @@ import {
 
 /** 2^32 - 1 is no owner: it means "unchanged". */
 const ID_MAX = 0xffff_ffff;
-export const EXTENDED_PREFIX = 'user.';
+const EXTENDED_PREFIX = 'user.';
 
 /**
  * @param options.isPending a file that was just made has no version

@@ -297,3 +297,43 @@ t.test('leases held are told once each', async (t) => {
   t.same(cache.leases(), [leaseOn(1, true)]);
   t.same(cache.leaseOf(inodeNumber(3)), leaseOn(1, true));
 });
+
+t.test('a directory that this host moves takes what is known below it along', async (t) => {
+  const place = (name: string) => ({ parent: ROOT, name });
+  const move = { names: [place('d'), place('e')], inodes: [], moved: [inodeNumber(10)], isKernels: true };
+  const setUp = (): NameCache => {
+    const cache = new NameCache();
+    learn(cache, 'd', { inode: 10, directoryKind: true });
+    learn(cache, 'other', { inode: 20, directoryKind: true });
+    learn(cache, 'f', { directory: 10, inode: 11 });
+    learn(cache, 'g', { directory: 20, inode: 21 });
+    return cache;
+  };
+
+  t.test('and the kernel forgets all', async (t) => {
+    const cache = setUp();
+    t.equal(cache.begin(move).everything, true);
+    t.equal(cache.name(inodeNumber(10), 'f'), undefined);
+    t.match(cache.name(inodeNumber(20), 'g'), { attributes: { inode: 21n } });
+  });
+  t.test('nothing of it is kept until the end, and what was asked before it not after', async (t) => {
+    const cache = setUp();
+    cache.begin(move);
+    t.notOk(learn(cache, 'f', { directory: 10, inode: 11 }));
+    t.notOk(learn(cache, 'x', { directory: 30, inode: 31 }), 'it may lie there');
+    t.ok(learn(cache, 'x', { directory: 20, inode: 31 }));
+    const early = cache.ask({ kind: 'name', directory: inodeNumber(10), name: 'f' });
+    cache.end(move, { sequence: 0, session: 0 });
+    t.notOk(cache.keepName(early, { attributes: attributesOf(11), grant: grantOf(10, 9) }));
+    t.ok(learn(cache, 'f', { directory: 10, inode: 11 }));
+  });
+  t.test('the name that the kernel has moved is found by a withdraw', async (t) => {
+    const cache = setUp();
+    cache.begin(move);
+    t.equal(cache.end(move, { sequence: 0, session: 0 }).everything, false);
+    t.match(withdraw(cache, 'e', 5), { names: [{ name: 'e', wasAsked: true }] });
+    const away = { ...move, names: [place('d'), { parent: inodeNumber(99), name: 'e' }] };
+    cache.begin(away);
+    t.equal(cache.end(away, { sequence: 0, session: 0 }).everything, true, 'or else all is dropped');
+  });
+});
