@@ -177,8 +177,9 @@ class StoreTier implements Tier {
     const isWhole = length === source.sizeBytes && length <= wholeObjectBytesMax;
     const isLed = priority === 'demand' && offset === 0 && !isWhole;
     const lead = isLed ? this.#lead(request, options) : undefined;
-    const sink = { descriptor: request.sinkFd, blockBytes };
     const leadBytes = isLed && !(lead && (await lead)) ? this.#limits.leadBytes : 0;
+    // To make a file can take as long as a GET, and the answer to that should not wait for it.
+    const sink = { descriptor: request.sinkFd, blockBytes };
     const parts = splitFill({ offset, length }, { blockBytes, getBytesMax });
     const watermark = new FillWatermark(parts);
     const advance = (index: number, filledTo: number): void => {
