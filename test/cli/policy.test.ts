@@ -276,3 +276,19 @@ t.test('the examples under --help of policy commands are commands', async (t) =>
     }
   }
 });
+
+t.test('policy show tells what became of what was fetched ahead, on mounts of that origin', async (t) => {
+  const { run, out, runtime } = world();
+  const [ours, other] = [
+    new FakeControl('/mnt/data', { origin: '10.0.0.1:7420' }),
+    new FakeControl('/mnt/other', { origin: '10.9.9.9:7420' }),
+  ];
+  runtime.controls.set('/mnt/data', ours);
+  runtime.controls.set('/mnt/other', other);
+  t.equal(await run('policy', 'show', 'imagenet', ...ORIGIN), 0);
+  t.same(out.stdout.slice(-2), [
+    'FETCHED  USED   WASTED  LATE   MOUNT',
+    '4 KiB    3 KiB  512 B   256 B  /mnt/data',
+  ]);
+  t.notOk(other.calls.includes('prefetchList'));
+});
