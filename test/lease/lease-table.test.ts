@@ -103,13 +103,19 @@ class Bench {
     change: number,
     name: string,
     place: Ancestors,
-    options: { readonly moved?: Ancestors[]; readonly by?: string } = {},
+    options: { readonly moved?: Ancestors[]; readonly by?: string; readonly isShared?: boolean } = {},
   ) {
     const directory = place[0] as InodeNumber;
     this.step({
       kind: 'change-wanted',
       change,
-      names: [{ name: { directory, name, attributesOnly: false }, ancestors: place }],
+      names: [
+        {
+          name: { directory, name, attributesOnly: false },
+          ancestors: place,
+          isShared: options.isShared === true,
+        },
+      ],
       moved: options.moved ?? [],
       by: options.by as SessionId | undefined,
     });
@@ -160,6 +166,38 @@ t.test('a change in a directory that nobody holds performs at once', async (t) =
   bench.finish(1);
   t.strictSame(bench.effects, [{ kind: 'change-ended', change: 1 }]);
   t.equal(bench.table.underChange(2n as InodeNumber, 'a'), undefined);
+});
+
+t.test('changes that share a name perform together, and the last one tells what it is', async (t) => {
+  const bench = new Bench();
+  const holder = bench.join('s1');
+  bench.grant('s1', 1);
+  const shared = { isShared: true };
+  bench.want(1, 'd', chain(1), shared);
+  bench.say(holder, { kind: 'acknowledgement', sequence: 1, released: [] });
+  t.strictSame(bench.mayPerform, [1]);
+  bench.want(2, 'd', chain(1), shared);
+  t.equal(bench.told('withdraw')[0]?.sequence, 2, 'it may have been told meanwhile');
+  bench.say(holder, { kind: 'acknowledgement', sequence: 2, released: [] });
+  t.strictSame(bench.mayPerform, [2], 'before the first has ended');
+  bench.want(3, 'd', chain(1));
+  t.strictSame(bench.effects, [], 'who wants it alone waits for both');
+  bench.want(4, 'd', chain(1), shared);
+  t.strictSame(bench.effects, [], 'and is not overtaken');
+  bench.finish(1, { directory: 1, name: 'd' });
+  t.strictSame(bench.told('update'), [], 'another change goes on with it');
+  t.match(bench.table.underChange(1n as InodeNumber, 'd'), { change: 2, isShared: true });
+  bench.finish(2, { directory: 1, name: 'd' });
+  t.equal(bench.told('update').length, 1);
+  t.equal(bench.told('withdraw').length, 1, 'the third begins');
+  t.match(bench.table.underChange(1n as InodeNumber, 'd'), { change: 3, isShared: false });
+  bench.say(holder, { kind: 'acknowledgement', sequence: 4, released: [] });
+  t.strictSame(bench.mayPerform, [3]);
+  bench.finish(3);
+  bench.say(holder, { kind: 'acknowledgement', sequence: 5, released: [] });
+  t.strictSame(bench.mayPerform, [4]);
+  bench.finish(4);
+  t.equal(bench.table.changes, 0);
 });
 
 t.test('holders get one message with all their names, acknowledge, and are told', async (t) => {

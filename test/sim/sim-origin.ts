@@ -23,6 +23,7 @@ import { createChangeService } from '../../lib/origin/services/change-service.ts
 import type { ChangeGate } from '../../lib/origin/changes/change-gate.ts';
 import { parseExports } from '../../lib/origin/export-options.ts';
 import { NamespaceIndex } from '../../lib/origin/index/namespace-index.ts';
+import { createWriteService } from '../../lib/origin/services/write-service.ts';
 import { createOriginService } from '../../lib/origin/services/origin-service.ts';
 import { Refresh } from '../../lib/origin/tree/refresh.ts';
 import { openServedExport, type ServedExport } from '../../lib/origin/served-export.ts';
@@ -108,7 +109,11 @@ export class SimOrigin {
       ...{ index, clock, logger, metrics },
       version: 'simulated',
     };
-    const handlers = { ...createOriginService(context), ...createChangeService(context) };
+    const handlers = {
+      ...createOriginService(context),
+      ...createChangeService(context),
+      ...createWriteService(context),
+    };
     this.#life = {
       served,
       index,

@@ -229,7 +229,19 @@ interface At {
 }
 
 /** Answers of the origin after which it is certain that nothing was changed, nor will be. */
-const REFUSALS = ['not-found', 'not-directory', 'denied', 'invalid', 'unsupported', 'exists', 'not-empty'];
+const REFUSALS = [
+  ...[
+    'not-found',
+    'not-directory',
+    'is-directory',
+    'denied',
+    'invalid',
+    'unsupported',
+    'exists',
+    'not-empty',
+  ],
+  ...['busy', 'fenced', 'upload-gone'],
+];
 
 export class Writer extends Program {
   protected override async act(): Promise<void> {

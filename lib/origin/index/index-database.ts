@@ -59,6 +59,7 @@ export class IndexDatabase {
   readonly #begin: Database.Statement;
   readonly #commit: Database.Statement;
   readonly #rollback: Database.Statement;
+  #mode: 'normal' | 'full' = 'normal';
 
   /** @throws OriginError `foreign`, `format`, `locked`, `index` */
   constructor(file: string) {
@@ -95,6 +96,24 @@ export class IndexDatabase {
 
   /** All or nothing. */
   transaction<T>(work: () => T): T {
+    this.#synchronize('normal');
+    return this.#transact(work);
+  }
+
+  /** A transaction that is on the disk when it returns, and everything before it too. */
+  durably<T>(work: () => T): T {
+    this.#synchronize('full');
+    return this.#transact(work);
+  }
+
+  /** Saying it costs as much as a small transaction, so it is said when it changes. */
+  #synchronize(mode: 'normal' | 'full'): void {
+    if (mode === this.#mode) return;
+    this.#database.pragma(`synchronous = ${mode}`);
+    this.#mode = mode;
+  }
+
+  #transact<T>(work: () => T): T {
     this.#begin.run();
     try {
       const result = work();
@@ -103,16 +122,6 @@ export class IndexDatabase {
     } catch (error) {
       if (this.#database.inTransaction) this.#rollback.run();
       throw error;
-    }
-  }
-
-  /** A transaction that is on the disk when it returns, and everything before it too. */
-  durably<T>(work: () => T): T {
-    this.#database.pragma('synchronous = full');
-    try {
-      return this.transaction(work);
-    } finally {
-      this.#database.pragma('synchronous = normal');
     }
   }
 
