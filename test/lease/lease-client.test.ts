@@ -268,27 +268,30 @@ t.test('client acknowledges a welcome after the later of two drops', async (t) =
   t.match(bench.sent('acknowledgement'), [{ sequence: 0 }]);
 });
 
-t.test('client takes over from a life that ended: its leases are given back, and nothing is resumed', async (t) => {
-  const lastLife = 'last-life' as SessionId;
-  const bench = new Bench({ successorOf: lastLife });
-  bench.step({ kind: 'start' });
-  t.equal(bench.machine.session, undefined, 'no question is asked in its name');
-  bench.connect();
-  t.match(bench.sent('hello'), [{ earlier: { session: lastLife, epoch: 0 } }], 'no epoch is 0');
-  bench.step({ kind: 'stream-broken', jitter: 0 });
-  bench.passTo(bench.wakeAtMs);
-  bench.connect();
-  t.match(bench.sent('hello'), [{ earlier: { session: lastLife } }], 'until a welcome has come');
-  bench.welcome();
-  const [dropped] = bench.of('drop');
-  t.match(dropped, { reason: 'new-session', keep: [] });
-  bench.step({ kind: 'dropped', drop: dropped?.drop ?? 0 });
-  t.match(bench.sent('acknowledgement'), [{ sequence: 0 }], 'from now on the origin need not wait');
-  bench.step({ kind: 'stream-broken', jitter: 0 });
-  bench.passTo(bench.wakeAtMs);
-  bench.connect();
-  t.match(bench.sent('hello'), [{ earlier: { session: SESSION, epoch: EPOCH } }], 'it has its own by now');
-});
+t.test(
+  'client takes over from a life that ended: its leases are given back, and nothing is resumed',
+  async (t) => {
+    const lastLife = 'last-life' as SessionId;
+    const bench = new Bench({ successorOf: lastLife });
+    bench.step({ kind: 'start' });
+    t.equal(bench.machine.session, undefined, 'no question is asked in its name');
+    bench.connect();
+    t.match(bench.sent('hello'), [{ earlier: { session: lastLife, epoch: 0 } }], 'no epoch is 0');
+    bench.step({ kind: 'stream-broken', jitter: 0 });
+    bench.passTo(bench.wakeAtMs);
+    bench.connect();
+    t.match(bench.sent('hello'), [{ earlier: { session: lastLife } }], 'until a welcome has come');
+    bench.welcome();
+    const [dropped] = bench.of('drop');
+    t.match(dropped, { reason: 'new-session', keep: [] });
+    bench.step({ kind: 'dropped', drop: dropped?.drop ?? 0 });
+    t.match(bench.sent('acknowledgement'), [{ sequence: 0 }], 'from now on the origin need not wait');
+    bench.step({ kind: 'stream-broken', jitter: 0 });
+    bench.passTo(bench.wakeAtMs);
+    bench.connect();
+    t.match(bench.sent('hello'), [{ earlier: { session: SESSION, epoch: EPOCH } }], 'it has its own by now');
+  },
+);
 
 t.test('client refuses what no origin says', async (t) => {
   const said: [string, (bench: Bench) => void][] = [
