@@ -66,6 +66,8 @@ export class InstantTaker {
   #beginning: Promise<Upload> | undefined;
   readonly #sendingAhead = new Set<Promise<void>>();
   #aheadFailed = false;
+  /** All parts are being brought to the store: none may be sent ahead beside that, or the older one could come last. */
+  #isSendingAll = false;
 
   constructor(options: InstantTakerOptions) {
     this.#options = options;
@@ -136,16 +138,18 @@ export class InstantTaker {
   async sendAhead(signal: AbortSignal): Promise<void> {
     const { file, sender, blockBytes } = this.#options;
     const { sizeBytes } = file.stat();
-    if (this.#aheadFailed || sizeBytes < 2 * this.#sizes.partBytes) return;
+    if (this.#aheadFailed || this.#isSendingAll || sizeBytes < 2 * this.#sizes.partBytes) return;
     try {
       const upload = await this.#begun(signal);
       for (const range of partsOf(sizeBytes, this.#sizes.partBytes)) {
         if (this.#sendingAhead.size >= PARTS_AT_ONCE || upload !== this.#upload) return;
         if (upload.ahead.has(range.number)) continue;
         const next = partAt(range.number + 1, this.#sizes.partBytes);
-        if (!(await this.#isWritten({ from: range.offset, to: next.offset + next.length }))) return;
-        const part = { upload: upload.begun, part: range, descriptor: file.readFd, blockBytes };
+        // Before the wait: another call may come to this part meanwhile.
         upload.ahead.add(range.number);
+        const isWritten = await this.#isWritten({ from: range.offset, to: next.offset + next.length });
+        if (!isWritten || this.#isSendingAll) return void upload.ahead.delete(range.number);
+        const part = { upload: upload.begun, part: range, descriptor: file.readFd, blockBytes };
         const sending: Promise<void> = sender
           .send({ ...part, known: undefined, urgency: 'through' }, { signal })
           .then((sent) => void upload.parts.set(range.number, sent))
@@ -173,10 +177,16 @@ export class InstantTaker {
     options.signal.throwIfAborted();
     const stamp = stampOf(file.stat());
     const pass = new Pass(stamp);
-    const content =
-      stamp.sizeBytes <= this.#sizes.inlineBytesMax
-        ? await this.#readContent(pass)
-        : await this.#sendParts(pass, options);
+    this.#isSendingAll = true;
+    let content: Pick<Instant, 'content' | 'blockChecksums'> | undefined;
+    try {
+      content =
+        stamp.sizeBytes <= this.#sizes.inlineBytesMax
+          ? await this.#readContent(pass)
+          : await this.#sendParts(pass, options);
+    } finally {
+      this.#isSendingAll = false;
+    }
     if (content === undefined || !isSameStamp(stamp, file.stat())) return undefined;
     return { ...content, stamp, isSettled: isSettledAt(stamp, clock.wallMs()) };
   }
