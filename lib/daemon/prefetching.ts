@@ -9,6 +9,7 @@ import { watchDemand } from '../prefetch/demand-watch.ts';
 import { Jobs } from '../prefetch/jobs.ts';
 import { OpenRecorder } from '../prefetch/open-recorder.ts';
 import { Outcomes } from '../prefetch/outcomes.ts';
+import { patientNames } from '../prefetch/patient-names.ts';
 import { PolicyJobs } from '../prefetch/policy-jobs.ts';
 import { PolicyPrefetch } from '../prefetch/policy-prefetch.ts';
 import { PrefetchMemory } from '../prefetch/prefetch-memory.ts';
@@ -115,8 +116,9 @@ export class Prefetching {
       bytesPerSecond: undefined,
       onSettled: (claim, settled) => jobs.settled(claim, settled),
     });
+    const patient = patientNames(names, clock);
     const jobs = new Jobs({
-      ...{ prefetcher, names, memory, mountpoint, clock, logger },
+      ...{ prefetcher, names: patient, memory, mountpoint, clock, logger },
       readText: readManifestFile,
     });
     const triggers = new Triggers({ policies, prefetcher, jobs, names, clock, logger, metrics });
@@ -124,7 +126,10 @@ export class Prefetching {
       ...{ policies, names, clock, logger, metrics },
       onPublished: (path, attributes) => triggers.published(path, attributes),
     });
-    const policyJobs = new PolicyJobs({ policies, jobs, prefetcher, memory, names, clock, logger });
+    const policyJobs = new PolicyJobs({
+      ...{ policies, jobs, prefetcher, memory, clock, logger },
+      names: patient,
+    });
     this.#started = { prefetcher, jobs, triggers, watch, policyJobs };
     this.#policies.refresh();
     jobs.resume();
