@@ -1,5 +1,6 @@
 /** Puts the parts of prefetching together, and between the parts of a satellite that know what happens. */
 import type { BlockCache } from '../../cache/block-cache.ts';
+import type { InodeNumber } from '../base/brand.ts';
 import type { Clock } from '../base/clock.ts';
 import type { LeasedName } from '../lease/lease.ts';
 import type { InodeAttributes, Namespace } from '../namespace/namespace.ts';
@@ -105,12 +106,17 @@ export class Prefetching {
   }
 
   /** Names and tier are there, and the mount answers. */
-  start({ names, cache }: { readonly names: Namespace; readonly cache: BlockCache }): void {
+  start(parts: {
+    readonly names: Namespace;
+    readonly cache: BlockCache;
+    readonly isWrittenHere: (inode: InodeNumber) => boolean;
+  }): void {
+    const { names, cache, isWrittenHere } = parts;
     const { clock, logger, metrics, mountpoint, cacheDirectory, cacheBytes, blockBytes } = this.#options;
     const policies = this.#policies;
     const memory = new PrefetchMemory({ store: prefetchMemoryFile(cacheDirectory), logger });
     const prefetcher = new Prefetcher({
-      ...{ cache, outcomes: this.outcomes, clock, logger, metrics, blockBytes },
+      ...{ cache, outcomes: this.outcomes, isWrittenHere, clock, logger, metrics, blockBytes },
       shareBytes: Math.floor(cacheBytes * SHARE_OF_CACHE),
       requestsMax: REQUESTS_MAX,
       bytesPerSecond: undefined,

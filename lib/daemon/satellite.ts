@@ -254,7 +254,10 @@ async function assemble(
   });
   teardown.add('mount', () => driver.unmount({ deadlineMs: STOP_WAIT_MS }));
   signal.throwIfAborted();
-  prefetching.start({ names: namespace, cache });
+  prefetching.start({
+    ...{ names: namespace, cache },
+    isWrittenHere: (inode) => writing?.writeBack.of(inode) !== undefined,
+  });
   teardown.add('prefetching', () => prefetching.close());
 
   const status = async (): Promise<MountStatus> => {

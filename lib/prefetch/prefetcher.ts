@@ -44,6 +44,8 @@ export interface Settled {
 export interface PrefetcherOptions extends PlannerOptions {
   readonly cache: BlockCache;
   readonly outcomes: Outcomes;
+  /** A program of this host writes the file: its bytes are here and become a version by themselves. */
+  readonly isWrittenHere?: (inode: InodeNumber) => boolean;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: Metrics;
@@ -83,8 +85,8 @@ export class Prefetcher {
     const { version, sizeBytes } = file.source;
     const { lane, settings, claim = lane } = how;
     const { isSoon = false, waitsForRoom = false, isOpened = false, fromOffset = 0 } = how;
-    if (sizeBytes === 0) {
-      return this.#options.onSettled(claim, { result: 'there', sizeBytes: 0, fetchedBytes: 0 });
+    if (sizeBytes === 0 || this.#options.isWrittenHere?.(file.inode) === true) {
+      return this.#options.onSettled(claim, { result: 'there', sizeBytes, fetchedBytes: 0 });
     }
     this.superseded(file.inode, version);
     // While there was nothing to do nobody was told.

@@ -57,6 +57,7 @@ function setUp() {
     ...{ blockBytes: MIB, shareBytes: 8 * MIB, requestsMax: 4, bytesPerSecond: undefined },
     cache: { open } as unknown as BlockCache,
     ...{ outcomes, clock, logger: pino({ level: 'silent' }), metrics },
+    isWrittenHere: (inode) => inode === 99n,
     onSettled: (claim, { result }) => events.push(`${claim} ${result}`),
   });
   return { prefetcher, clock, outcomes, fills, taken: () => events.splice(0) };
@@ -115,6 +116,13 @@ t.test('nothing is left open at the end, and nothing begins after it', async (t)
   t.equal(fills[0]!.signal.aborted, true);
   prefetcher.want(fileOf(6, 2), HOW);
   t.same(taken(), ['open 1 false true', 'close 1']);
+});
+
+t.test('a file that is written on this host is not fetched', async (t) => {
+  const { prefetcher, fills, taken } = setUp();
+  prefetcher.want(fileOf(99, 1), HOW);
+  t.same(taken(), ['p there']);
+  t.equal(fills.length, 0);
 });
 
 t.test('a recording has each file once, in order, and of its directory alone', async (t) => {
