@@ -12,18 +12,19 @@
  */
 import PQueue from 'p-queue';
 import type { InodeNumber } from '../../lib/base/brand.ts';
-import { type Clock, sleep } from '../../lib/base/clock.ts';
+import type { Clock } from '../../lib/base/clock.ts';
 import { describeError, invariant } from '../../lib/base/errors.ts';
 import type { Prng } from '../../lib/base/prng.ts';
 import { NamespaceError } from '../../lib/namespace/namespace.ts';
 import type { Logger } from '../../lib/telemetry/log.ts';
 import type { Metrics } from '../../lib/telemetry/metrics.ts';
 import { CacheError } from '../block-cache.ts';
-import type { SealOutcome, Staging } from '../staging/staging.ts';
+import type { Staging } from '../staging/staging.ts';
 import type { WriteGrant, WriteMode } from '../working-copy.ts';
 import { Changed } from './changed.ts';
 import { converge, type Convergence } from './convergence.ts';
 import { makeConflict } from './conflict.ts';
+import { Ending } from './ending.ts';
 import {
   BACK_FILES_MAX,
   BACK_FILES_WHILE_WRITING_MAX,
@@ -31,12 +32,11 @@ import {
   CLOSE_ATTEMPTS_MS,
   CONFLICTS_MAX,
   FINISHES_MAX,
-  RETRY_MS,
-  RETRY_MS_MAX,
   STILL_WRITTEN_MS,
   THROUGH_FILES_MAX,
 } from './limits.ts';
 import type { DirectoryFinder, Publisher } from './publisher.ts';
+import { retryPauseMs } from './retry-pause.ts';
 import { settledFromMs } from './stamps.ts';
 import type { WorkingFile, WorkingFileOwner } from './working-file.ts';
 
@@ -76,6 +76,7 @@ export class Converger implements WorkingFileOwner {
   readonly #through = new PQueue({ concurrency: THROUGH_FILES_MAX });
   readonly #finishes = new PQueue({ concurrency: FINISHES_MAX });
   readonly #closing = new AbortController();
+  readonly #ending: Ending;
   #backRunning = 0;
   #cancelPump: (() => void) | undefined;
   #isWriting = false;
@@ -84,6 +85,7 @@ export class Converger implements WorkingFileOwner {
 
   constructor(options: ConvergerOptions) {
     this.#options = options;
+    this.#ending = new Ending({ ...options, signal: this.#closing.signal });
   }
 
   add(file: WorkingFile): void {
@@ -133,6 +135,10 @@ export class Converger implements WorkingFileOwner {
     return true;
   }
 
+  renamed(file: WorkingFile): void {
+    this.#journal(file);
+  }
+
   unlinked(file: WorkingFile): void {
     if (file.life === 'ending' || file.life === 'ended') return;
     this.#queue.delete(file);
@@ -180,17 +186,9 @@ export class Converger implements WorkingFileOwner {
     cancel();
   }
 
-  /** The write is given back sooner or later; until then `release` is not called. */
-  async endWrite(grant: WriteGrant): Promise<void> {
-    const { publisher, clock } = this.#options;
-    for (let failures = 0; ; failures++) {
-      try {
-        return await publisher.endWrite(grant, { signal: this.#closing.signal });
-      } catch (error) {
-        if (this.#closing.signal.aborted) throw error;
-        await sleep(clock, this.#pauseMs(failures), this.#closing.signal);
-      }
-    }
+  /** The write is given back sooner or later. */
+  endWrite(grant: WriteGrant): Promise<void> {
+    return this.#ending.giveBack(grant);
   }
 
   async #publishThrough(file: WorkingFile, signal: AbortSignal | undefined): Promise<void> {
@@ -274,7 +272,7 @@ export class Converger implements WorkingFileOwner {
         return 'done';
       }
       this.#noteFailure(file, error);
-      this.#pause(file, this.#pauseMs(turn.failures));
+      this.#pause(file, retryPauseMs(turn.failures, this.#options.prng));
       if (code === 'fenced') await this.#keepAside(file, signal);
       throw error;
     }
@@ -343,11 +341,6 @@ export class Converger implements WorkingFileOwner {
     });
   }
 
-  #pauseMs(failures: number): number {
-    const ceilingMs = Math.min(RETRY_MS_MAX, RETRY_MS * 2 ** Math.max(0, failures - 1));
-    return ceilingMs * (0.5 + this.#options.prng.next() / 2);
-  }
-
   #pump(): void {
     const { clock } = this.#options;
     const max = this.#isWriting ? BACK_FILES_WHILE_WRITING_MAX : BACK_FILES_MAX;
@@ -402,8 +395,8 @@ export class Converger implements WorkingFileOwner {
     file.end();
     await file.taker.idle();
     // First, so that a death between leaves a row of the journal by which the next life does it.
-    await this.endWrite(file.grant);
-    if ((await this.#letGo(file)) === 'written') {
+    await this.#ending.giveBack(file.grant);
+    if ((await this.#ending.letGo(file)) === 'written') {
       // By whom, nobody can say. The write is gone: the bytes are kept aside.
       file.restAgain();
       file.oweClosed();
@@ -415,33 +408,17 @@ export class Converger implements WorkingFileOwner {
     this.#turns.delete(file);
   }
 
-  /** Its bytes become the blob of their version, or go. */
-  async #letGo(file: WorkingFile): Promise<SealOutcome> {
-    const { staging } = this.#options;
-    const { source, blockChecksums, stamp } = file.base ?? {};
-    if (!file.isUnlinked && source !== undefined && stamp !== undefined && blockChecksums?.length) {
-      const { inode } = file.grant;
-      const sealed = { source, inode, path: file.path, blockChecksums, committed: stamp, isUse: false };
-      try {
-        return await staging.seal(file.file, sealed);
-      } catch (error) {
-        this.#warn(file, 'not kept in the cache', error);
-      }
-    }
-    await staging
-      .discard(file.file)
-      .catch((error: unknown) => this.#warn(file, 'the next start removes it', error));
-    return 'dropped';
-  }
-
   /** Thousands may wait for the origin; each would hold a descriptor. */
   #park(file: WorkingFile): void {
-    if (file.life === 'resting' && this.#turn(file).running === undefined && file.taker.isIdle)
-      file.file.park();
+    const isUsed = this.#turns.get(file)?.running !== undefined || !file.taker.isIdle;
+    if (file.life === 'resting' && !isUsed) file.file.park();
   }
 
   #journal(file: WorkingFile): void {
-    file.record({ durable: false }).catch((error: unknown) => this.#warn(file, 'not journalled', error));
+    file
+      .record({ durable: false })
+      .catch((error: unknown) => this.#warn(file, 'not journalled', error))
+      .finally(() => this.#park(file));
   }
 
   #turn(file: WorkingFile): Turn {

@@ -65,6 +65,7 @@ export interface WorkingFileOwner {
   publish(file: WorkingFile, mode: WriteMode, signal: AbortSignal | undefined): Promise<void>;
   released(file: WorkingFile): void;
   reopened(file: WorkingFile, signal: AbortSignal | undefined): Promise<boolean>;
+  renamed(file: WorkingFile): void;
   unlinked(file: WorkingFile): void;
 }
 
@@ -132,7 +133,7 @@ export class WorkingFile implements WorkingCopy {
   set path(path: string) {
     if (path === this.#path) return;
     this.#path = path;
-    if (this.#owed !== undefined) void this.record({ durable: false }).catch(() => undefined);
+    if (this.#owed !== undefined) this.#owner.renamed(this);
   }
 
   get owed(): Owed | undefined {
@@ -329,8 +330,9 @@ export class WorkingFile implements WorkingCopy {
 
   /** For people. */
   describe(): DirtyFile {
-    const { sizeBytes } = this.stat();
     const isOwed = this.#owed?.state === 'closed';
+    // Its descriptor may be closed for now, and shall stay so.
+    const sizeBytes = isOwed && this.life === 'resting' ? this.#owed!.sizeBytes : this.stat().sizeBytes;
     return {
       path: this.#path,
       inode: this.#grant.inode,

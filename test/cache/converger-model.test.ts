@@ -240,6 +240,7 @@ class Run {
     }
     if (origin.openWrites.some(({ write }) => !this.#isAbandoned(write)))
       throw new Error(`writes are not given back: ${origin.openWrites.map(({ write }) => write).join()}`);
+    if (origin.strayReads > 0) throw new Error('a descriptor is read that was closed');
     if (staging.files.size > 0) throw new Error(`${staging.files.size} files stay`);
     if (writeBack.stat().dirtyFiles > 0) throw new Error('something stays dirty');
   }

@@ -49,6 +49,7 @@ export class ConvergerWorld {
   /** Kills the process, and starts the next life. */
   die(): void {
     this.#life += 1;
+    this.origin.life += 1;
     const next = this.#makeStaging();
     this.staging.die(next);
     this.staging = next;

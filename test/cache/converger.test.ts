@@ -90,6 +90,63 @@ t.test('a change within the tick of the clock in which a version was made is not
   }
 });
 
+t.test('a version holds the bytes of one instant, also of one tick of the clock', async (t) => {
+  const parts = new ConvergerWorld();
+  const big = await parts.create('f');
+  const file = parts.fileOf(big);
+  file.poke(Buffer.alloc(2 * PART_BYTES, 'a'));
+  const { promise: hold, resolve: go } = Promise.withResolvers<void>();
+  let isFirst = true;
+  parts.origin.onSent = ({ range }) => {
+    if (range.number !== 1 || !isFirst) return;
+    isFirst = false;
+    parts.holds.set('send', hold);
+  };
+  const publishing = big.publish('through');
+  await parts.calm();
+  const before = file.stat();
+  file.poke(Buffer.alloc(2 * PART_BYTES, 'b'));
+  t.strictSame(file.stat(), before, 'the stamp tells nothing');
+  go();
+  await parts.during(publishing);
+  t.equal(parts.versionsOf(big).at(-1), 'b'.repeat(2 * PART_BYTES));
+
+  const inline = new ConvergerWorld();
+  const small = await inline.create('f');
+  const other = inline.fileOf(small);
+  other.poke(Buffer.from('aaaa'));
+  const read = other.read.bind(other);
+  other.read = async (offset, length) => {
+    const bytes = await read(offset, length);
+    other.read = read;
+    // What was read was torn: a write was in the middle of it.
+    const torn = Buffer.from(bytes);
+    torn.fill('b', 2);
+    other.poke(Buffer.from('bbbb'));
+    return torn;
+  };
+  await inline.during(small.publish('through'));
+  t.equal(inline.versionsOf(small).at(-1), 'bbbb');
+});
+
+t.test('what is promised while a commit is under way is not settled by it', async (t) => {
+  const world = new ConvergerWorld();
+  const copy = await world.create('f');
+  world.fileOf(copy).poke(SMALL);
+  const { promise: hold, resolve: go } = Promise.withResolvers<void>();
+  world.holds.set('commit', hold);
+  const publishing = copy.publish('through');
+  await world.advance(50);
+  world.fileOf(copy).poke(large('s'));
+  await world.during(copy.sync({ dataOnly: false }));
+  go();
+  await world.during(publishing);
+  t.strictSame(world.versionsOf(copy), [SMALL.toString()]);
+  world.die();
+  await world.during(world.writeBack.flush(''));
+  t.strictSame(world.versionsOf(copy), [SMALL.toString(), large('s').toString()]);
+});
+
 t.test('attributes and times alone are a version too', async (t) => {
   const world = new ConvergerWorld();
   const copy = await world.create('f');

@@ -56,7 +56,12 @@ export class FakeOrigin {
   #count = 0;
   /** Calls by name. */
   readonly calls = new Map<string, number>();
+  onSent: (part: SentPart) => void = () => undefined;
   sentBytes = 0;
+  /** Readings by a descriptor that was given back before. */
+  strayReads = 0;
+  /** Of the satellite: a dead one reads no more. */
+  life = 0;
 
   constructor(options: FakeOriginOptions) {
     this.#options = options;
@@ -216,9 +221,14 @@ export class FakeOrigin {
   }
 
   async #send({ upload, part, descriptor, blockBytes, known }: PartToSend): Promise<SentPart> {
+    const { life } = this;
     await this.#options.weather('send', 'before');
+    if (life !== this.life) return new Promise(() => undefined);
     const file = this.#options.fileOf(descriptor);
-    if (file === undefined) throw new Error('a descriptor is read that was closed');
+    if (file === undefined) {
+      this.strayReads += 1;
+      throw new Error('a descriptor is read that was closed');
+    }
     const bytes = Buffer.from(file.bytes.subarray(part.offset, part.offset + part.length));
     if (bytes.length < part.length) throw new TierError('stale', 'the file is shorter');
     const blockChecksums = Array.from({ length: Math.ceil(part.length / blockBytes) }, (_, block) =>
@@ -233,6 +243,7 @@ export class FakeOrigin {
     const tag = `t${++this.#count}`;
     into.parts.set(part.number, { tag, bytes });
     this.sentBytes += bytes.length;
+    this.onSent({ range: part, blockChecksums, entityTag: tag });
     await this.#options.weather('send', 'lost');
     return { range: part, blockChecksums, entityTag: tag };
   }
