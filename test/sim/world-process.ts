@@ -12,5 +12,8 @@ export type WorldAnswer = SimulationResult;
 Error.stackTraceLimit = 0;
 
 process.on('message', ({ seed, options }: WorldTask) => {
-  void simulate(seed, options).then((answer: WorldAnswer) => process.send!(answer));
+  void simulate(seed, options).then((answer: WorldAnswer) => {
+    // Nobody waits for it any more where another world went wrong.
+    if (process.connected) process.send!(answer);
+  });
 });

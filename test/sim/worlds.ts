@@ -1,6 +1,6 @@
 /**
  * Simulates many worlds, in as many processes as are asked for: a world is one seed and shares nothing with another, so
- * it is the same in whichever process it runs. The processes end with the walk through the results, however it ends.
+ * it is the same in whichever process it runs. The processes end after the walk through the results, however it ends.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -64,7 +64,8 @@ class WorldProcess {
     return answer;
   }
 
+  /** It ends when its world has, which removes what it had in memory files. */
   end(): void {
-    this.#child.kill();
+    this.#child.disconnect();
   }
 }
