@@ -25,8 +25,8 @@ t.test('part geometry: parts adjoin, grow, and hold whole blocks', async (t) => 
     let end = 0;
     for (let number = 1; number <= 10_000; number++) {
       const part = partAt(number, first);
-      if (part.offset !== end) return t.fail(`part ${number} begins where the one before ends`);
-      if (part.length % first !== 0) return t.fail(`part ${number} holds whole blocks`);
+      if (part.offset !== end) t.fail(`part ${number} begins where the one before ends`);
+      if (part.length % first !== 0) t.fail(`part ${number} holds whole blocks`);
       end = part.offset + part.length;
     }
     t.ok(end > 2 ** 50, '10,000 parts hold a PiB');
