@@ -49,8 +49,12 @@ export interface WorkingCopy {
   stat(): WorkingStat;
   /** Whether there is anything that no version has: bytes, times, attributes. A pending file is dirty. */
   readonly isDirty: boolean;
-  setAttributes(changes: Partial<WorkingAttributes>): void;
-  setTimes(times: { readonly accessedNs?: bigint; readonly modifiedNs?: bigint }): void;
+  /** `isCommitted`, of both: the inode has them already, so that they are no reason for another version. */
+  setAttributes(changes: Partial<WorkingAttributes>, options?: { readonly isCommitted: boolean }): void;
+  setTimes(
+    times: { readonly accessedNs?: bigint; readonly modifiedNs?: bigint },
+    options?: { readonly isCommitted: boolean },
+  ): void;
 
   read(offset: number, length: number, into?: Uint8Array): Promise<Uint8Array>;
   write(offset: number, bytes: Uint8Array): Promise<number>;

@@ -170,14 +170,24 @@ export class WorkingFile implements WorkingCopy {
     );
   }
 
-  setAttributes(changes: Partial<WorkingAttributes>): void {
+  setAttributes(
+    changes: Partial<WorkingAttributes>,
+    { isCommitted }: { readonly isCommitted: boolean } = { isCommitted: false },
+  ): void {
     this.#attributes = { ...this.#attributes, ...changes };
-    this.#revision += 1;
+    if (!isCommitted) this.#revision += 1;
   }
 
-  setTimes(times: { readonly accessedNs?: bigint; readonly modifiedNs?: bigint }): void {
+  setTimes(
+    times: { readonly accessedNs?: bigint; readonly modifiedNs?: bigint },
+    { isCommitted }: { readonly isCommitted: boolean } = { isCommitted: false },
+  ): void {
+    const wasCommitted = this.looksCommitted();
     const { accessedNs, modifiedNs } = this.file.stat();
     this.file.setTimes({ accessedNs, modifiedNs, ...times });
+    // Who wrote in this very tick left no other stamp: the bytes are compared once it has passed.
+    if (isCommitted && wasCommitted)
+      this.#base = { ...this.#base!, stamp: stampOf(this.file.stat()), isSettled: false };
   }
 
   read(offset: number, length: number, into?: Uint8Array): Promise<Uint8Array> {

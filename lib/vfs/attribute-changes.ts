@@ -1,10 +1,10 @@
 /**
  * Changes of attributes that programs make.
  *
- * Of a file that is open here, or whose bytes are not a version yet, they are the working copy's, and the next version
- * carries them; of everything else they are changed at the origin, before the call returns. A file that is cut or grown
- * by its path is written: it gets a working copy for that, and a version before the call returns (in write-back, behind).
- * Time stamps of access are kept while a file is being written, and by nobody else.
+ * Of a file that was never committed they are the working copy's, and its first version carries them. Of everything else
+ * they are changed at the origin, before the call returns, and a working copy that is open learns of it. A file that is
+ * cut or grown by its path is written: it gets a working copy for that, and a version before the call returns (in
+ * write-back, behind). Time stamps of access are kept while a file is being written, and by nobody else.
  */
 import type { WorkingAttributes, WorkingCopy } from '../../cache/working-copy.ts';
 import type { NodeId } from '../base/brand.ts';
@@ -55,8 +55,8 @@ export class AttributeChanger {
     if (Object.keys(wanted).length === 0) return view.attributes(node, handle, context);
     if (wanted.sizeBytes !== undefined) {
       await this.#resize(node, { ...changes, sizeBytes: wanted.sizeBytes }, context);
-    } else if (!(await this.#changeCopy(node, (copy) => this.#apply(copy, wanted), context))) {
-      return this.#changeInode(node, wanted, context);
+    } else if (!(await this.#changePending(node, (copy) => this.#apply(copy, wanted), context))) {
+      await this.#changeInode(node, wanted, context);
     }
     return view.attributes(node, handle, context);
   }
@@ -115,8 +115,8 @@ export class AttributeChanger {
     }
   }
 
-  /** False: they are the origin's. */
-  async #changeCopy(
+  /** False: the file, if it is one, has been committed. */
+  async #changePending(
     node: Node,
     change: (copy: WorkingCopy) => void,
     context: RequestContext,
@@ -125,7 +125,7 @@ export class AttributeChanger {
     if (node.kind !== 'file') return false;
     await working.settled(node.inode, context);
     const copy = working.of(node.inode);
-    if (copy === undefined || !working.isAhead(copy, node.attributes)) return false;
+    if (copy === undefined || node.attributes?.source !== undefined) return false;
     const wasUsed = working.isUsed(copy);
     if (!(await working.enter(copy, context))) return false;
     try {
@@ -137,31 +137,37 @@ export class AttributeChanger {
     return true;
   }
 
-  async #changeInode(
-    node: Node,
-    wanted: AttributeChanges,
-    context: RequestContext,
-  ): Promise<AttributesReply> {
-    const { changes, calls, view } = this.#options;
-    const before = await view.inode(node, context);
+  async #changeInode(node: Node, wanted: AttributeChanges, context: RequestContext): Promise<void> {
+    const before = await this.#options.view.inode(node, context);
     const { mode, uid, gid } = ownedAfter(before, wanted);
-    const modifiedNs = this.#timeOf(wanted.modifiedNs);
-    const changed: ChangedAttributes = {
+    const [accessedNs, modifiedNs] = [this.#timeOf(wanted.accessedNs), this.#timeOf(wanted.modifiedNs)];
+    const owned: ChangedAttributes = {
       ...(mode !== before.mode && { mode }),
       ...(uid !== before.uid && { uid }),
       ...(gid !== before.gid && { gid }),
-      ...(modifiedNs !== undefined && { modifiedNs }),
     };
-    if (Object.keys(changed).length === 0) return view.attributes(node, undefined, context);
-    return view.changed(node, await this.#tellOrigin(changes, calls, { node, changed }));
+    const changed = { ...owned, ...(modifiedNs !== undefined && { modifiedNs }) };
+    if (Object.keys(changed).length > 0) await this.#tellOrigin(node, changed);
+    this.#tellCopy(node, (copy, isCommitted) => {
+      if (Object.keys(owned).length > 0) copy.setAttributes({ mode, uid, gid }, isCommitted);
+      setTimes(copy, { accessedNs, modifiedNs }, isCommitted);
+    });
   }
 
-  #tellOrigin(
-    changes: NamespaceChanges,
-    calls: NameCalls,
-    { node, changed }: { readonly node: Node; readonly changed: ChangedAttributes },
-  ): Promise<InodeAttributes> {
-    return calls.run([], (signal) => changes.setAttributes(node.inode, changed, { signal }));
+  async #tellOrigin(node: Node, changed: ChangedAttributes): Promise<void> {
+    const { changes, calls, view } = this.#options;
+    const now = await calls.run([], (signal) => changes.setAttributes(node.inode, changed, { signal }));
+    view.changed(node, now);
+  }
+
+  /** The inode has them: a copy that is open has them too from now on, and is not written for it. */
+  #tellCopy(
+    node: Node,
+    change: (copy: WorkingCopy, isCommitted: { readonly isCommitted: true }) => void,
+  ): void {
+    const { working } = this.#options;
+    const copy = node.kind === 'file' ? working.of(node.inode) : undefined;
+    if (copy !== undefined && working.isUsed(copy)) change(copy, { isCommitted: true });
   }
 
   async #hasExtended(node: Node, name: string, context: RequestContext): Promise<boolean> {
@@ -174,33 +180,44 @@ export class AttributeChanger {
     { name, value }: { readonly name: string; readonly value: Uint8Array | undefined },
     context: RequestContext,
   ): Promise<void> {
-    const { changes, calls, view } = this.#options;
-    const inCopy = (copy: WorkingCopy): void => {
+    const changeCopy = (copy: WorkingCopy, isCommitted?: { readonly isCommitted: true }): void => {
       const { extended } = copy.attributes;
       const others = Object.fromEntries(Object.entries(extended).filter(([each]) => each !== name));
-      copy.setAttributes({ extended: value === undefined ? others : { ...others, [name]: value } });
+      const changed = value === undefined ? others : { ...others, [name]: value };
+      copy.setAttributes({ extended: changed }, isCommitted);
     };
-    if (await this.#changeCopy(node, inCopy, context)) return;
-    const changed = { extended: { [name]: value } };
-    view.changed(node, await this.#tellOrigin(changes, calls, { node, changed }));
+    if (await this.#changePending(node, (copy) => changeCopy(copy), context)) return;
+    await this.#tellOrigin(node, { extended: { [name]: value } });
+    this.#tellCopy(node, changeCopy);
   }
 
   #apply(copy: WorkingCopy, wanted: AttributeChanges): void {
     const { mode, uid, gid } = copy.attributes;
     const after = ownedAfter({ kind: 'file', mode, uid, gid }, wanted);
     if (after.mode !== mode || after.uid !== uid || after.gid !== gid) copy.setAttributes(after);
-    const accessedNs = this.#timeOf(wanted.accessedNs);
-    const modifiedNs = this.#timeOf(wanted.modifiedNs);
-    if (accessedNs === undefined && modifiedNs === undefined) return;
-    copy.setTimes({
-      ...(accessedNs !== undefined && { accessedNs }),
-      ...(modifiedNs !== undefined && { modifiedNs }),
+    setTimes(copy, {
+      accessedNs: this.#timeOf(wanted.accessedNs),
+      modifiedNs: this.#timeOf(wanted.modifiedNs),
     });
   }
 
   #timeOf(time: bigint | 'now' | undefined): bigint | undefined {
     return time === 'now' ? BigInt(this.#options.clock.wallMs()) * NS_PER_MS : time;
   }
+}
+
+function setTimes(
+  copy: WorkingCopy,
+  times: { readonly accessedNs: bigint | undefined; readonly modifiedNs: bigint | undefined },
+  isCommitted?: { readonly isCommitted: true },
+): void {
+  const { accessedNs, modifiedNs } = times;
+  if (accessedNs === undefined && modifiedNs === undefined) return;
+  const given = {
+    ...(accessedNs !== undefined && { accessedNs }),
+    ...(modifiedNs !== undefined && { modifiedNs }),
+  };
+  copy.setTimes(given, isCommitted);
 }
 
 /** A new owner or group, and whoever says so, takes set-ID bits off a file. */

@@ -291,19 +291,8 @@ function workingOf({ mode, uid, gid, extended = {} }: InodeAttributes): WorkingC
 }
 
 function takeAttributes(copy: WorkingCopy, now: InodeAttributes): void {
-  const [own, { mode, uid, gid, extended }] = [copy.attributes, workingOf(now)];
-  if (mode !== own.mode || uid !== own.uid || gid !== own.gid) copy.setAttributes({ mode, uid, gid });
-  if (!areEqual(extended, own.extended)) copy.setAttributes({ extended });
-}
-
-function areEqual(
-  one: Readonly<Record<string, Uint8Array>>,
-  other: Readonly<Record<string, Uint8Array>>,
-): boolean {
-  const names = Object.keys(one);
-  if (names.length !== Object.keys(other).length) return false;
-  return names.every((name) => {
-    const [value, same] = [one[name], other[name]];
-    return value !== undefined && same !== undefined && Buffer.compare(value, same) === 0;
-  });
+  const isCommitted = { isCommitted: true };
+  copy.setAttributes(workingOf(now), isCommitted);
+  if (!copy.isDirty && copy.stat().modifiedNs !== now.modifiedNs)
+    copy.setTimes({ modifiedNs: now.modifiedNs }, isCommitted);
 }

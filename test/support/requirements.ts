@@ -42,6 +42,7 @@ export const needs = {
   swift: tool('swift-proxy-server', 'swift-proxy swift-account swift-container swift-object memcached'),
   openssl: tool('openssl', 'openssl'),
   rsync: tool('rsync', 'rsync'),
+  python: tool('python3', 'python3'),
   systemdAnalyze: tool('systemd-analyze', 'systemd'),
 } satisfies Record<string, Requirement>;
 

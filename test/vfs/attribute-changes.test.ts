@@ -25,7 +25,7 @@ t.test('attributes of a file that nobody writes are changed at the origin', asyn
   t.match(await mount.attributesOf(ROOT_NODE), { mode: 0o042777 });
 });
 
-t.test('attributes of a file that is open for writing go with its next version', async (t) => {
+t.test('attributes of a file that was never committed go with its first version', async (t) => {
   const mount = mounted(t);
   const file = await mount.create('f');
   const { writes } = mount;
@@ -43,6 +43,24 @@ t.test('attributes of a file that is open for writing go with its next version',
     modifiedNs: 5n,
     extended: { 'user.x': Buffer.from('1') },
   });
+});
+
+t.test('attributes of a file that others see are changed at once, also while it is open', async (t) => {
+  const mount = mounted(t);
+  mount.namespace.put('f', 'x');
+  const file = await mount.openFlags('f', O_RDWR);
+  const changes = { mode: 0o600, modifiedNs: 5_000_000_000n } as const;
+  await mount.writes.setAttributes(file.node, changes, mount.context());
+  t.match(mount.namespace.find('f'), changes);
+  t.match(await mount.attributesOf(file.node), { mode: 0o100600, modifiedNs: 5_000_000_000n });
+  const attribute = { name: 'user.x', value: Buffer.from('1'), mode: 'either' } as const;
+  await mount.writes.setExtendedAttribute(file.node, attribute, mount.context());
+  await mount.close(file);
+  t.notOk(mount.changes.calls.includes('commit'), 'they are no reason for another version');
+  const again = await mount.openFlags('f', O_RDWR);
+  await mount.write(again, 'y');
+  await mount.close(again);
+  t.match(mount.namespace.find('f'), { mode: 0o600, extended: { 'user.x': Buffer.from('1') } });
 });
 
 t.test('a copy that is opened again takes what was changed at the origin meanwhile', async (t) => {

@@ -125,16 +125,21 @@ class FakeCopy implements WorkingCopy {
     return this.#isDirtyByUs || this.#stamp() !== this.#published;
   }
 
-  setAttributes(changes: Partial<WorkingAttributes>): void {
+  setAttributes(changes: Partial<WorkingAttributes>, options?: { readonly isCommitted: boolean }): void {
     this.attributes = { ...this.attributes, ...changes };
-    this.#isDirtyByUs = true;
+    if (options?.isCommitted !== true) this.#isDirtyByUs = true;
     // Moves the time of change.
     fs.chmodSync(this.#name, 0o600);
   }
 
-  setTimes(times: { readonly accessedNs?: bigint; readonly modifiedNs?: bigint }): void {
+  setTimes(
+    times: { readonly accessedNs?: bigint; readonly modifiedNs?: bigint },
+    options?: { readonly isCommitted: boolean },
+  ): void {
+    const wasClean = !this.isDirty;
     const { accessedNs, modifiedNs } = { ...this.stat(), ...times };
     fs.utimesSync(this.#name, seconds(accessedNs), seconds(modifiedNs));
+    if (wasClean && options?.isCommitted === true) this.#published = this.#stamp();
   }
 
   async read(offset: number, length: number): Promise<Uint8Array> {
