@@ -174,7 +174,8 @@ t.test('names that a policy lets be used without the origin are, and others are 
   const { system, bodies, apply } = await prepare(t, ['--lease-term', '2s']);
   const mount = await system.mount({ flags: ['--partition-wait', '1s'] });
   const { mountpoint } = mount;
-  const state = async (): Promise<string> => ((await mount.status()) as unknown as { readonly leases: { readonly state: string } }).leases.state;
+  const state = async (): Promise<string> =>
+    ((await mount.status()) as unknown as { readonly leases: { readonly state: string } }).leases.state;
   const file = (number: number): string => path.join(mountpoint, 'train', `${number}.bin`);
   await apply(
     '  - { name: fixed, match: { prefix: train/0 }, consistency: { immutable: true } }\n' +
