@@ -148,10 +148,11 @@ export class AttributeChanger {
     };
     const changed = { ...owned, ...(modifiedNs !== undefined && { modifiedNs }) };
     if (Object.keys(changed).length > 0) await this.#tellOrigin(node, changed);
-    this.#tellCopy(node, (copy, isCommitted) => {
+    const tell = (copy: WorkingCopy, isCommitted: { readonly isCommitted: true }): void => {
       if (Object.keys(owned).length > 0) copy.setAttributes({ mode, uid, gid }, isCommitted);
       setTimes(copy, { accessedNs, modifiedNs }, isCommitted);
-    });
+    };
+    await this.#tellCopy(node, tell, context);
   }
 
   async #tellOrigin(node: Node, changed: ChangedAttributes): Promise<void> {
@@ -160,14 +161,21 @@ export class AttributeChanger {
     view.changed(node, now);
   }
 
-  /** The inode has them: a copy that is open has them too from now on, and is not written for it. */
-  #tellCopy(
+  /** The inode has them: so has a copy from which another version will come, and it is not written for it. */
+  async #tellCopy(
     node: Node,
     change: (copy: WorkingCopy, isCommitted: { readonly isCommitted: true }) => void,
-  ): void {
+    context: RequestContext,
+  ): Promise<void> {
     const { working } = this.#options;
     const copy = node.kind === 'file' ? working.of(node.inode) : undefined;
-    if (copy !== undefined && working.isUsed(copy)) change(copy, { isCommitted: true });
+    if (copy === undefined || !(working.isUsed(copy) || copy.isDirty)) return;
+    if (!(await working.enter(copy, context))) return;
+    try {
+      change(copy, { isCommitted: true });
+    } finally {
+      working.leave(copy);
+    }
   }
 
   async #hasExtended(node: Node, name: string, context: RequestContext): Promise<boolean> {
@@ -188,7 +196,7 @@ export class AttributeChanger {
     };
     if (await this.#changePending(node, (copy) => changeCopy(copy), context)) return;
     await this.#tellOrigin(node, { extended: { [name]: value } });
-    this.#tellCopy(node, changeCopy);
+    await this.#tellCopy(node, changeCopy, context);
   }
 
   #apply(copy: WorkingCopy, wanted: AttributeChanges): void {

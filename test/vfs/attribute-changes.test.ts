@@ -63,6 +63,25 @@ t.test('attributes of a file that others see are changed at once, also while it 
   t.match(mount.namespace.find('f'), { mode: 0o600, extended: { 'user.x': Buffer.from('1') } });
 });
 
+t.test('a version that is still to come does not undo what was changed meanwhile', async (t) => {
+  const mount = mounted(t, 'back');
+  mount.namespace.put('f', 'x');
+  const file = await mount.openFlags('f', O_RDWR);
+  await mount.write(file, 'y');
+  await mount.close(file);
+  const { node } = await mount.walk('f');
+  const changes = { mode: 0o600, modifiedNs: 5_000_000_000n } as const;
+  await mount.writes.setAttributes(node, changes, mount.context());
+  t.match(mount.namespace.find('f'), { ...changes, sizeBytes: 1 });
+  t.match(await mount.attributesOf((await mount.walk('f')).node), {
+    mode: 0o100600,
+    modifiedNs: 5_000_000_000n,
+  });
+  await mount.writeBack.converge();
+  t.equal(await mount.committed('f'), 'y');
+  t.match(mount.namespace.find('f'), changes);
+});
+
 t.test('a copy that is opened again takes what was changed at the origin meanwhile', async (t) => {
   const mount = mounted(t);
   mount.writeBack.lingers = true;
