@@ -173,7 +173,7 @@ t.test('unmount --force takes away a mount whose process hangs', { skip }, async
 t.test('every write is refused with EROFS', { skip }, async (t) => {
   const system = await System.start(t);
   fs.writeFileSync(path.join(system.objects, 'file'), 'hello');
-  const { mountpoint } = await system.mount();
+  const { mountpoint } = await system.mount({ flags: ['--read-only'] });
   const file = path.join(mountpoint, 'file');
   const { writeFile, mkdir, unlink, rename, chmod, utimes, symlink, truncate } = fs.promises;
   const attempts: Readonly<Record<string, () => Promise<unknown>>> = {

@@ -21,7 +21,7 @@ import type { NamespaceChanges, WriteGrant } from '../../lib/namespace/changes.t
 type Begun = Parameters<WriteBack['begin']>[1];
 
 export class FakeWriteBack implements WriteBack {
-  readonly directory = fs.mkdtempSync(path.join(os.tmpdir(), 'perigee-fake-'));
+  #directory: string | undefined;
   readonly copies = new Map<InodeNumber, FakeCopy>();
   /** What was asked of copies, in order. */
   readonly calls: string[] = [];
@@ -37,7 +37,8 @@ export class FakeWriteBack implements WriteBack {
 
   async begin(grant: WriteGrant, file: Begun): Promise<WorkingCopy> {
     if (this.copies.has(grant.inode)) throw new Error('a second copy of one inode');
-    const name = path.join(this.directory, grant.write);
+    this.#directory ??= fs.mkdtempSync(path.join(os.tmpdir(), 'perigee-fake-'));
+    const name = path.join(this.#directory, grant.write);
     const bytes = await file.from?.read(0, file.from.source.sizeBytes);
     fs.writeFileSync(name, bytes ?? '');
     const copy = new FakeCopy(this, { grant, name, begun: file });
@@ -77,7 +78,7 @@ export class FakeWriteBack implements WriteBack {
   }
 
   async close(): Promise<void> {
-    fs.rmSync(this.directory, { recursive: true, force: true });
+    if (this.#directory !== undefined) fs.rmSync(this.#directory, { recursive: true, force: true });
   }
 }
 
