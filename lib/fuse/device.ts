@@ -220,6 +220,24 @@ export function readMountInfo(): string {
   }
 }
 
+const signalBit = (signal: number): bigint => 1n << BigInt(signal - 1);
+/** Left to themselves these do not end a program: SIGCHLD, SIGCONT, SIGURG, SIGWINCH, and those that stop it. */
+const HARMLESS_SIGNALS = [17, 18, 19, 20, 21, 22, 23, 28].reduce((all, one) => all | signalBit(one), 0n);
+
+/** Whether a signal is pending that ends the program of a thread. One that cannot be seen from here counts as such. */
+export function isBeingKilled(thread: number): boolean {
+  let status: string;
+  try {
+    status = readFileSync(`/proc/${thread}/status`, 'utf8');
+  } catch {
+    return true;
+  }
+  const signals = (set: string): bigint =>
+    BigInt(`0x${new RegExp(`^${set}:\\s*([0-9a-f]+)$`, 'm').exec(status)?.[1] ?? '0'}`);
+  const harmless = signals('SigBlk') | signals('SigIgn') | signals('SigCgt') | HARMLESS_SIGNALS;
+  return ((signals('SigPnd') | signals('ShdPnd')) & ~harmless) !== 0n;
+}
+
 /** Sets the readahead of a mount, in KiB. @param device `major:minor` from the mount table. */
 export function writeReadAhead(device: string, kib: number): void {
   writeFileSync(`/sys/class/bdi/${device}/read_ahead_kb`, `${kib}\n`);

@@ -14,9 +14,10 @@ import { FUSE_READ_BYTES_MAX } from '../base/limits.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { BackingTable, type BackingRegistrar } from './backing.ts';
-import type { RequestChannel } from './device.ts';
+import { isBeingKilled, type RequestChannel } from './device.ts';
 import { Errno, errnoName } from './errno.ts';
 import { Holdings } from './holdings.ts';
+import { Interruptions } from './interruptions.ts';
 import { encodeAgreement, encodeRetry, negotiate, type Agreement } from './negotiation.ts';
 import { Opcode, OPCODE_MAX, operationName } from './opcodes.ts';
 import { ErrnoError, FuseError, type DriverConnection, type FileSystemOperations } from './operations.ts';
@@ -61,6 +62,7 @@ export class KernelSession {
   readonly ended: Promise<SessionEnd>;
   readonly #options: SessionOptions;
   readonly #requests = new RequestTable();
+  readonly #interruptions: Interruptions;
   readonly #pump: RequestPump;
   readonly #header = Buffer.alloc(OUT_HEADER_BYTES);
   readonly #headerView = new DataView(this.#header.buffer, this.#header.byteOffset, OUT_HEADER_BYTES);
@@ -77,6 +79,11 @@ export class KernelSession {
 
   constructor(options: SessionOptions) {
     this.#options = options;
+    this.#interruptions = new Interruptions({
+      clock: options.clock,
+      isDying: isBeingKilled,
+      isWaiting: (request) => this.#requests.has(request),
+    });
     this.#pump = new RequestPump({
       memory: new RequestMemory(REQUEST_BYTES_MAX),
       clock: options.clock,
@@ -143,11 +150,12 @@ export class KernelSession {
     }
     if (opcode === Opcode.INTERRUPT) {
       this.#count(opcode, 0);
-      this.#requests.interrupt(decodeInterrupt(reader));
+      const interrupted = this.#requests.interrupted(decodeInterrupt(reader));
+      if (interrupted !== undefined) this.#interruptions.interrupt(interrupted);
       return true;
     }
     const request = new Request(header, reader.channel, this.#options.clock.nowMs());
-    this.#requests.add(request);
+    if (this.#requests.add(request)) this.#interruptions.interrupt(request);
     if (opcode === Opcode.INIT) this.#init(request, reader);
     else if (opcode === Opcode.DESTROY) this.#respond(request, 0);
     else if (this.#router === undefined) this.#respond(request, Errno.EIO);
@@ -260,6 +268,7 @@ export class KernelSession {
   #readingEnded(error: NodeJS.ErrnoException): void {
     this.#closed = true;
     this.#holdings?.end();
+    this.#interruptions.close();
     this.#requests.abortAll('the mount has ended');
     this.#settle.failed(new FuseError('mount-failed', 'the mount ended before it answered'));
     try {

@@ -1,8 +1,8 @@
 /**
  * One request of the kernel while it is being answered, and the table of them.
  *
- * INTERRUPT aborts the request's signal. It may be read before the request that it is about, by another
- * reader: such early ones are remembered, the oldest forgotten first. A signal is made only for those who ask.
+ * INTERRUPT may be read before the request that it is about, by another reader: such early ones are remembered, the oldest
+ * forgotten first. What comes of it is decided by `interruptions.ts`. A signal is made only for those who ask.
  */
 import type { NodeId } from '../base/brand.ts';
 import type { RequestChannel } from './device.ts';
@@ -74,10 +74,11 @@ export class RequestTable {
     return this.#live.has(request.unique);
   }
 
-  add(request: Request): void {
+  /** True: it was interrupted already. */
+  add(request: Request): boolean {
     this.#live.set(request.unique, request);
     if (request.opcode === Opcode.WRITE) this.#writes++;
-    if (this.#early.size > 0 && this.#early.delete(request.unique)) request.abort('interrupted');
+    return this.#early.size > 0 && this.#early.delete(request.unique);
   }
 
   /** False: it was not there, so it has been answered. */
@@ -87,15 +88,16 @@ export class RequestTable {
     return wasLive;
   }
 
-  interrupt(unique: bigint): void {
+  /** The request that an INTERRUPT is about; undefined: it was not seen yet, or is answered. */
+  interrupted(unique: bigint): Request | undefined {
     const request = this.#live.get(unique);
-    if (request !== undefined) return request.abort('interrupted');
+    if (request !== undefined) return request;
     this.#early.add(unique);
-    if (this.#early.size <= EARLY_INTERRUPTS_MAX) return;
-    for (const oldest of this.#early) {
-      this.#early.delete(oldest);
-      return;
+    if (this.#early.size > EARLY_INTERRUPTS_MAX) {
+      const [oldest] = this.#early;
+      if (oldest !== undefined) this.#early.delete(oldest);
     }
+    return undefined;
   }
 
   abortAll(message: string): void {

@@ -28,6 +28,7 @@ function main(directory: string, manifest: string, seed: number): void {
   const note = (line: ManifestLine): void => fs.appendFileSync(manifest, `${JSON.stringify(line)}\n`);
   const size = (): number => (prng.below(20) === 0 ? LARGE_BYTES : prng.below(SMALL_BYTES_MAX));
   const names: string[] = [];
+  process.stdout.write('begins\n');
   for (let count = 0; ; count++) {
     const fresh = `${seed}-${count}`;
     const known = names.length > 0 ? names[prng.below(names.length)] : undefined;

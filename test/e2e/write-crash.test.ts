@@ -21,7 +21,7 @@ const SEED = Number(process.env['PERIGEE_CRASH_SEED'] ?? 1);
 const WRITERS = 2;
 /** Rounds between two looks at everything, without a cache. */
 const ROUNDS_BETWEEN_CHECKS = 10;
-const RUN_MS_MAX = 1_500;
+const RUN_MS_MAX = 800;
 
 for (const mode of ['through', 'back'] as const) {
   t.test(`after SIGKILL at any instant nothing acknowledged is lost: write ${mode}`, { skip }, async (t) => {
@@ -35,6 +35,7 @@ for (const mode of ['through', 'back'] as const) {
       const writers = Array.from({ length: WRITERS }, (_, index) =>
         startWriter(mount.mountpoint, manifest, SEED * 100_000 + round * WRITERS + index),
       );
+      await Promise.all(writers.map(({ started }) => started));
       await new Promise((resolve) => setTimeout(resolve, prng.below(RUN_MS_MAX)));
       await mount.kill();
       for (const writer of writers)
@@ -58,18 +59,22 @@ for (const mode of ['through', 'back'] as const) {
 }
 
 interface Writer {
+  /** It is about to write. */
+  readonly started: Promise<unknown>;
+  /** What it had to say of errors that it did not expect. */
   readonly ended: Promise<string>;
 }
 
-/** `ended`: what it had to say of errors that it did not expect. */
 function startWriter(directory: string, manifest: string, seed: number): Writer {
   const program = path.join(import.meta.dirname, 'crash-writer.ts');
   const child: ChildProcess = spawn(process.execPath, [program, directory, manifest, String(seed)], {
-    stdio: ['ignore', 'ignore', 'pipe'],
+    stdio: ['ignore', 'pipe', 'pipe'],
   });
   let errors = '';
   child.stderr?.on('data', (chunk: Buffer) => (errors += chunk.toString()));
-  return { ended: once(child, 'close').then(() => errors) };
+  const ended = once(child, 'close').then(() => errors);
+  const { stdout } = child;
+  return { started: Promise.race([stdout === null ? ended : once(stdout, 'data'), ended]), ended };
 }
 
 async function restartOrigin(system: System): Promise<void> {
