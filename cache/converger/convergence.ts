@@ -22,26 +22,43 @@ export interface ConvergeOptions {
 
 /** With these the origin may have refused the upload, and not what is to become of it: the bytes are sent anew. */
 const UPLOAD_IN_DOUBT: ReadonlySet<string> = new Set(['not-found', 'invalid', 'protocol', 'upload-gone']);
+/** Uploads of one attempt that the origin may forget before the attempt fails. */
+const UPLOADS_MAX = 3;
 
 /** @throws TierError, NamespaceError, CacheError, the signal's reason */
 export async function converge(file: WorkingFile, options: ConvergeOptions): Promise<Convergence> {
   const attempted = file.beginAttempt();
   if (await isSameStill(file, attempted, options)) return 'done';
   const { signal } = options;
-  file.progress = 'uploading';
   const urgency = () => (file.waiters > 0 ? 'through' : 'back');
-  const instant = await file.taker.take({ urgency, signal });
-  if (instant === undefined) return 'changing';
-  if (file.isInBase(instant, attempted)) {
-    file.commit(instant, attempted);
-  } else {
+  for (let uploads = 1; ; uploads++) {
+    file.progress = 'uploading';
+    const instant = await file.taker.take({ urgency, signal });
+    if (instant === undefined) return 'changing';
+    if (file.isInBase(instant, attempted)) {
+      file.commit(instant, attempted);
+      break;
+    }
     file.progress = 'committing';
-    const attributes = await commit(file, { ...options, instant, attempted });
-    file.taker.forgetUpload();
-    file.commit(instant, attempted, attributes);
+    try {
+      const attributes = await commit(file, { ...options, instant, attempted });
+      file.taker.forgetUpload();
+      file.commit(instant, attempted, attributes);
+      break;
+    } catch (error) {
+      // Whoever waits in a close(2) shall not see what another sending puts right.
+      if (!isUploadGone(error) || uploads === UPLOADS_MAX) throw error;
+    }
   }
   await file.record({ durable: false });
   return 'done';
+}
+
+function isUploadGone(error: unknown): boolean {
+  return (
+    (error instanceof NamespaceError && error.code === 'upload-gone') ||
+    (error instanceof TierError && error.code === 'stale')
+  );
 }
 
 /** Stamps say that nothing has changed since the last commit, but could not tell for sure then. */
