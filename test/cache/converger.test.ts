@@ -274,21 +274,24 @@ t.test('an unlinked file is dropped with its last handle', async (t) => {
   t.strictSame(world.origin.openWrites, []);
 });
 
-t.test('a store that forgets an upload gets all parts again, and the writer does not hear of it', async (t) => {
-  for (const mode of ['back', 'through'] as const) {
-    const world = new ConvergerWorld();
-    const copy = await world.create('f');
-    world.fileOf(copy).poke(large('a'));
-    const { promise: hold, resolve: go } = Promise.withResolvers<void>();
-    world.holds.set('commit', hold);
-    const publishing = copy.publish(mode).then(() => world.writeBack.flush(''));
-    await world.advance(100);
-    world.origin.forgetUploads();
-    go();
-    await world.during(publishing);
-    t.strictSame(world.versionsOf(copy), [large('a').toString()]);
-  }
-});
+t.test(
+  'a store that forgets an upload gets all parts again, and the writer does not hear of it',
+  async (t) => {
+    for (const mode of ['back', 'through'] as const) {
+      const world = new ConvergerWorld();
+      const copy = await world.create('f');
+      world.fileOf(copy).poke(large('a'));
+      const { promise: hold, resolve: go } = Promise.withResolvers<void>();
+      world.holds.set('commit', hold);
+      const publishing = copy.publish(mode).then(() => world.writeBack.flush(''));
+      await world.advance(100);
+      world.origin.forgetUploads();
+      go();
+      await world.during(publishing);
+      t.strictSame(world.versionsOf(copy), [large('a').toString()]);
+    }
+  },
+);
 
 t.test('parts that the writer has passed are sent ahead, and again if they change', async (t) => {
   const world = new ConvergerWorld({ sendsAhead: () => true });
