@@ -46,11 +46,14 @@ function main(directory: string, manifest: string, seed: number): void {
       case 2: {
         // Half of it is synced, the rest follows, the close comes last.
         const half = Math.floor(body.length / 2);
+        const beginning = sha256(body.subarray(0, half));
+        // A kill between the sync and the next line leaves a file that nobody was told of.
+        note({ event: 'begin', name: fresh, sum: beginning });
         note({ event: 'begin', name: fresh, sum: sha256(body) });
         const fd = fs.openSync(at(fresh), 'wx');
         fs.writeSync(fd, body, 0, half);
         fs.fsyncSync(fd);
-        note({ event: 'synced', name: fresh, bytes: half, sum: sha256(body.subarray(0, half)) });
+        note({ event: 'synced', name: fresh, bytes: half, sum: beginning });
         fs.writeSync(fd, body, half);
         fs.closeSync(fd);
         note({ event: 'done', name: fresh });
