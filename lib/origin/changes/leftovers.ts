@@ -90,6 +90,10 @@ export class Leftovers {
     return this.#work.get(key)?.leftover;
   }
 
+  isHeld(key: string): boolean {
+    return this.#held.has(key);
+  }
+
   /** Until the returned function is called, what lies at the key means nothing. */
   hold(key: string): () => void {
     let release = (): void => undefined;

@@ -108,10 +108,12 @@ export class Relocation {
     const { version } = row;
     if (version === undefined || version.objectKey === to.key) return true;
     const release = this.#hold(to.key);
-    // No name leads there: after a death before the switch, the next life empties it.
-    const aside = { key: to.key, entityTag: undefined, inode: undefined };
-    if (to.isAside) index.changes.durably((rows) => rows.putLeftover(exportId, aside));
     try {
+      // Until the key was held somebody else could move it there, or put another file there.
+      if (!isUnmoved(row, await index.inode(exportId, row.inode))) return false;
+      // No name leads there: after a death before the switch, the next life empties it.
+      const aside = { key: to.key, entityTag: undefined, inode: undefined };
+      if (to.isAside) index.changes.durably((rows) => rows.putLeftover(exportId, aside));
       const isCopied = await store.copy({ from: version.objectKey, to: to.key, ifMatch: version.entityTag });
       const head = isCopied ? await store.head(to.key) : undefined;
       if (head?.sizeBytes !== version.sizeBytes) {
@@ -136,10 +138,10 @@ export class Relocation {
     }
   }
 
-  /** Nobody commits at the key until it is released. @throws Later if somebody does already */
+  /** Nobody commits or moves anything at the key until it is released. @throws Later if somebody does already */
   #hold(key: string): () => void {
     const { leftovers, isCommitting } = this.#options;
-    if (isCommitting(key)) throw new Later(key);
+    if (isCommitting(key) || leftovers.isHeld(key)) throw new Later(key);
     return leftovers.hold(key);
   }
 
@@ -148,10 +150,7 @@ export class Relocation {
     const aside = { key: moved.objectKey, entityTag: moved.entityTag, inode: row.inode };
     return gate.run({ names: [attributesName(row)] }, async () => {
       const isDone = index.changes.durably((rows) => {
-        const now = rows.inode(exportId, row.inode);
-        const isSame =
-          now?.version?.id === row.version?.id && now?.version?.objectKey === row.version?.objectKey;
-        if (!isSame || now?.parent !== row.parent || now.name !== row.name) return false;
+        if (!isUnmoved(row, rows.inode(exportId, row.inode))) return false;
         rows.setObject(exportId, row.inode, moved);
         if (isAside) rows.putLeftover(exportId, aside);
         return true;
@@ -256,6 +255,13 @@ export class Relocation {
     const row = await this.#options.index.inode(this.#options.exportId, inode);
     return row !== undefined && this.#isAttached(row);
   }
+}
+
+/** Whether a file has the name and the bytes that it had, and these lie where they lay. */
+function isUnmoved(row: IndexedInode, now: IndexedInode | undefined): boolean {
+  const isSameVersion =
+    now?.version?.id === row.version?.id && now?.version?.objectKey === row.version?.objectKey;
+  return isSameVersion && now?.parent === row.parent && now.name === row.name;
 }
 
 /** From one key to another, or all below a prefix to another, as long as the directory is there. */
