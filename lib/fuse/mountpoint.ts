@@ -106,8 +106,9 @@ export async function inspectMountpoint(
 }
 
 /**
- * Takes a mount of ours off its path at once; what still uses it goes on until it lets go. Nothing mounted there is
- * no error, a file system of somebody else is.
+ * Takes a mount of ours off its path at once and cuts its connection: calls that wait for an answer fail, also those that
+ * keep a killed daemon from ending (a thread of it may wait for a directory's lock that such a call holds). Files that the
+ * kernel reads by itself go on. Nothing mounted there is no error, a file system of somebody else is.
  */
 export async function detachMount(path: string): Promise<void> {
   const mountpoint = await canonical(path);
@@ -116,7 +117,7 @@ export async function detachMount(path: string): Promise<void> {
     throw new FuseError('mountpoint-busy', `${mountpoint} is a mount of ${mounted.type}, not of Perigee`);
   }
   try {
-    await unmountAsUser(mountpoint, UnmountFlag.DETACH | UnmountFlag.NOFOLLOW);
+    await unmountAsUser(mountpoint, UnmountFlag.FORCE | UnmountFlag.DETACH | UnmountFlag.NOFOLLOW);
   } catch (error) {
     const code = systemErrorCode(error);
     if (code === 'EINVAL' || code === 'ENOENT') return;
@@ -184,7 +185,7 @@ function refusal(state: Exclude<MountpointState, 'free' | 'dead-perigee'>, mount
       });
     case 'alive-perigee':
       return new FuseError('already-mounted', `${mountpoint} is already mounted by Perigee`, {
-        hint: `unmount it first: perigee unmount ${mountpoint}`,
+        hint: `unmount it first: perigee unmount ${mountpoint} (with --force if its process is gone)`,
       });
     case 'other-mount':
       return new FuseError('mountpoint-busy', `another file system is mounted at ${mountpoint}`, {
