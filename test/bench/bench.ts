@@ -4,11 +4,9 @@ import { runEvictionBench } from './eviction.ts';
 import { runNamesBench } from './names/names-bench.ts';
 import { runPolicyBench } from './policy.ts';
 import { runPrefetchBench } from './prefetch/prefetch-bench.ts';
+import { type MeasuresOptions } from './read/run-measures.ts';
 import { READ_MEASURES, runReadBench } from './read/read-bench.ts';
 import { runWriteBench, WRITE_MEASURES } from './write/write-bench.ts';
-
-const names = READ_MEASURES.map(({ name }) => name);
-const writeNames = WRITE_MEASURES.map(({ name }) => name);
 
 function positiveInteger(text: string): number {
   const value = Number(text);
@@ -24,7 +22,7 @@ function oneOf(known: readonly string[]) {
   };
 }
 
-interface ReadFlags {
+interface MeasuresFlags {
   readonly only?: readonly string[];
   readonly runs: number;
   readonly quick?: true;
@@ -34,43 +32,43 @@ interface ReadFlags {
 
 const program = new Command('bench').description('Benchmarks of Perigee, as root on Linux.');
 
-program
-  .command('read')
-  .description('reading, warm and cold, against native files, the bare SDK, rclone and s3fs')
-  .option('--only <measure>', `may be repeated: ${names.join(', ')}`, oneOf(names))
-  .option('--runs <count>', 'runs of each side; the median counts', positiveInteger, 3)
-  .option('--quick', 'small sizes: does everything work?')
-  .option('--dir <directory>', 'on the disk to be measured; default: the temporary directory')
-  .option('--json', 'print JSON')
-  .action(async (flags: ReadFlags) => {
-    const isMet = await runReadBench({
-      only: flags.only,
-      runs: flags.runs,
-      quick: flags.quick === true,
-      json: flags.json === true,
-      dir: flags.dir,
+function addMeasures(
+  name: string,
+  description: string,
+  bench: {
+    readonly names: readonly string[];
+    readonly run: (options: MeasuresOptions) => Promise<boolean>;
+  },
+): void {
+  program
+    .command(name)
+    .description(description)
+    .option('--only <measure>', `may be repeated: ${bench.names.join(', ')}`, oneOf(bench.names))
+    .option('--runs <count>', 'runs of each side; the median counts', positiveInteger, 3)
+    .option('--quick', 'small sizes: does everything work?')
+    .option('--dir <directory>', 'on the disk to be measured; default: the temporary directory')
+    .option('--json', 'print JSON')
+    .action(async (flags: MeasuresFlags) => {
+      const isMet = await bench.run({
+        only: flags.only,
+        runs: flags.runs,
+        quick: flags.quick === true,
+        json: flags.json === true,
+        dir: flags.dir,
+      });
+      if (!isMet) process.exitCode = 1;
     });
-    if (!isMet) process.exitCode = 1;
-  });
+}
 
-program
-  .command('write')
-  .description('writing, behind and through, against native files, the bare SDK, rclone and s3fs')
-  .option('--only <measure>', `may be repeated: ${writeNames.join(', ')}`, oneOf(writeNames))
-  .option('--runs <count>', 'runs of each side; the median counts', positiveInteger, 3)
-  .option('--quick', 'small sizes: does everything work?')
-  .option('--dir <directory>', 'on the disk to be measured; default: the temporary directory')
-  .option('--json', 'print JSON')
-  .action(async (flags: ReadFlags) => {
-    const isMet = await runWriteBench({
-      only: flags.only,
-      runs: flags.runs,
-      quick: flags.quick === true,
-      json: flags.json === true,
-      dir: flags.dir,
-    });
-    if (!isMet) process.exitCode = 1;
-  });
+addMeasures('read', 'reading, warm and cold, against native files, the bare SDK, rclone and s3fs', {
+  names: READ_MEASURES.map(({ name }) => name),
+  run: runReadBench,
+});
+
+addMeasures('write', 'writing, behind and through, against native files, the bare SDK, rclone and s3fs', {
+  names: WRITE_MEASURES.map(({ name }) => name),
+  run: runWriteBench,
+});
 
 program
   .command('names')
@@ -79,7 +77,7 @@ program
   .option('--quick', 'small sizes: does everything work?')
   .option('--dir <directory>', 'on the disk to be measured; default: the temporary directory')
   .option('--json', 'print JSON')
-  .action(async (flags: Omit<ReadFlags, 'only'>) => {
+  .action(async (flags: Omit<MeasuresFlags, 'only'>) => {
     const isMet = await runNamesBench({
       runs: flags.runs,
       quick: flags.quick === true,
@@ -112,7 +110,7 @@ program
   )
   .option('--quick', 'small sizes: does everything work?')
   .option('--dir <directory>', 'on the disk to be measured; default: the temporary directory')
-  .action(async (flags: Pick<ReadFlags, 'quick' | 'dir'>) => {
+  .action(async (flags: Pick<MeasuresFlags, 'quick' | 'dir'>) => {
     if (!(await runPrefetchBench({ quick: flags.quick === true, dir: flags.dir }))) process.exitCode = 1;
   });
 

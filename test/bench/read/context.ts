@@ -1,6 +1,6 @@
 /** What every measure gets, and what it is. */
+import type { MeasureOf } from './run-measures.ts';
 import type { Dataset } from './dataset.ts';
-import type { Row } from './figures.ts';
 import type { Mounter, Perigee } from './mounts.ts';
 import type { Stage } from './stage.ts';
 
@@ -11,11 +11,7 @@ export interface BenchContext {
   readonly peers: readonly Mounter[];
 }
 
-export interface Measure {
-  readonly name: string;
-  readonly about: string;
-  run(context: BenchContext): Promise<readonly Row[]>;
-}
+export type Measure = MeasureOf<BenchContext>;
 
 /** Runs sides alternately, so that what changes on the machine meanwhile changes all of them. */
 export async function alternate<Name extends string>(

@@ -1,9 +1,9 @@
 /** What every measure of writing gets. */
+import type { MeasureOf } from '../read/run-measures.ts';
 import { withCeph } from '../../servers/servers.ts';
 import { startLatencyProxy } from '../../faults/latency-proxy.ts';
 import { openStore } from '../../../lib/store/open-store.ts';
 import type { ObjectStore } from '../../../lib/store/object-store.ts';
-import type { Row } from '../read/figures.ts';
 import { type Bucket, type Mounter, peers, Perigee } from '../read/mounts.ts';
 import type { Stage } from '../read/stage.ts';
 
@@ -17,11 +17,7 @@ export interface WriteContext {
   slowEndpoint(delayMs: number): Promise<string>;
 }
 
-export interface WriteMeasure {
-  readonly name: string;
-  readonly about: string;
-  run(context: WriteContext): Promise<readonly Row[]>;
-}
+export type WriteMeasure = MeasureOf<WriteContext>;
 
 /** On a Ceph gateway of the benchmark's own, with an empty bucket. */
 export async function prepareWriting(stage: Stage): Promise<WriteContext> {
